@@ -1,0 +1,14 @@
+//! The coordinator's library; `main.rs` only chooses a face.
+//!
+//! What may import what (arrows point at the imported side; `tests/` holds this rule):
+//!
+//! ```text
+//! main → charm, worker
+//! charm, worker → steps, migration, traffic, apps, postgres, controller, juju
+//! steps → migration, traffic, apps, postgres, controller, juju
+//! traffic → apps, controller, juju
+//! apps → postgres (types only)
+//! migration, postgres, juju, controller → none of the others
+//! ```
+
+pub mod postgres;

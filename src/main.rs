@@ -1,0 +1,3 @@
+//! Chooses a face: hook or action, or worker.
+
+fn main() {}

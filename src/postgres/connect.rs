@@ -1,0 +1,108 @@
+//! The one way to open a connection.
+
+use super::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A password. Shows itself nowhere: `Debug` is redacted and there is no `Display`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Password(String);
+
+impl Password {
+    /// Takes a password in.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret text, for the wire only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+/// A PostgreSQL server and the role we have there, as a `postgresql_client` relation gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Host name or address of the primary.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The relation's role.
+    pub user: String,
+    /// Its password.
+    pub password: Password,
+    /// True when the relation says that the server speaks TLS: then nothing else is accepted.
+    pub tls: bool,
+    /// CA certificate (PEM) that the server's certificate must come from.
+    pub ca: Option<String>,
+}
+
+impl Server {
+    /// `host:port`, for messages.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Opens a session as ourselves: application name `identity_migration <purpose>`,
+    /// out of any role that a login hook switched to, with a pinned search path and no timeouts
+    /// inherited from role settings.
+    ///
+    /// # Errors
+    /// [`Error::Server`] when the server cannot be reached or refuses.
+    pub async fn connect(&self, database: &str, purpose: &str) -> Result<Session> {
+        let doing = format!("connect to database {database} on {}", self.address());
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(&self.host)
+            .port(self.port)
+            .user(&self.user)
+            .password(self.password.reveal())
+            .dbname(database)
+            .application_name(format!("{} {purpose}", super::names::PREFIX))
+            .connect_timeout(Duration::from_secs(5));
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(Error::doing(doing.as_str()))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                log::debug!("connection ended: {error}");
+            }
+        });
+        client
+            .batch_execute(
+                "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; SET statement_timeout = 0; \
+                 SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+                 SET default_transaction_read_only = off; SET client_min_messages = warning",
+            )
+            .await
+            .map_err(Error::doing(doing.as_str()))?;
+        Ok(Session { client, database: database.to_owned(), address: self.address() })
+    }
+}
+
+/// An open connection and where it leads. Dereferences to the driver's client.
+pub struct Session {
+    client: tokio_postgres::Client,
+    /// The database's name.
+    pub database: String,
+    /// `host:port`, for messages.
+    pub address: String,
+}
+
+impl std::ops::Deref for Session {
+    type Target = tokio_postgres::Client;
+    fn deref(&self) -> &Self::Target {
+        &self.client
+    }
+}
+
+impl std::ops::DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.client
+    }
+}

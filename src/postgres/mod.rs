@@ -1,0 +1,9 @@
+//! PostgreSQL only: connections, catalogs, slots, copying, the fence, comparison.
+//! Knows neither Juju nor migrations.
+
+pub mod connect;
+pub mod error;
+pub mod names;
+
+pub use connect::{Password, Server, Session};
+pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! A model emulator: plays a Juju controller, unit agents and the neighbouring charms.

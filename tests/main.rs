@@ -1,0 +1,1 @@
+//! The real binary on real clusters, driven by a model emulator.
