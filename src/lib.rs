@@ -11,4 +11,6 @@
 //! migration, postgres, juju, controller → none of the others
 //! ```
 
+#![warn(missing_docs)]
+
 pub mod postgres;
