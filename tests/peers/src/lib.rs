@@ -1,1 +1,11 @@
 //! Real peers for tests: PostgreSQL clusters, Kratos servers, data, writers, an independent comparison.
+//!
+//! Nothing here shares code with the charm: what these modules say about a database is a second opinion.
+//! The programs come from `tests/peers/setup`.
+
+pub mod cluster;
+pub mod places;
+pub mod ports;
+pub mod wait;
+
+pub use wait::wait_for;

@@ -1,0 +1,297 @@
+//! Real PostgreSQL clusters on loopback ports.
+//!
+//! A cluster is copied from a template that `initdb` made once per version, runs as an unprivileged user, and is
+//! stopped and removed when its value is dropped. What a killed test left behind is swept by the next start.
+
+mod folder;
+mod tls;
+
+use crate::places::{give_away, postgresql_program, run, unprivileged};
+use crate::ports::Port;
+use crate::wait::wait_for;
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// The superuser of every cluster, named as in Charmed PostgreSQL.
+pub const SUPERUSER: &str = "operator";
+/// Its password; a plain word that tests can search logs and databags for.
+pub const PASSWORD: &str = "operator-password-5b1c";
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How a cluster is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Ends sessions, writes a checkpoint (SIGINT).
+    Fast,
+    /// Ends at once, recovers at the next start (SIGQUIT).
+    Immediate,
+}
+
+/// Settings of a cluster to be.
+#[derive(Debug)]
+pub struct Builder {
+    major: u32,
+    settings: Vec<(String, String)>,
+    tls: bool,
+}
+
+impl Builder {
+    /// Adds a line to `postgresql.conf`; the last one of a name counts.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Offers TLS, with a certificate of a CA of its own for `127.0.0.1` and `localhost`.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    pub fn start(self) -> anyhow::Result<Cluster> {
+        folder::sweep();
+        let folder = folder::Folder::from_template(self.major)?;
+        let ca_pem = if self.tls { Some(tls::certificate(folder.path())?) } else { None };
+        let cluster = Cluster { major: self.major, port: Port::reserve()?, server: Mutex::new(None), ca_pem, folder };
+        cluster.configure(&self.settings)?;
+        cluster.start_again()?;
+        Ok(cluster)
+    }
+}
+
+/// A running cluster; dropping it stops the server and removes its data.
+#[derive(Debug)]
+pub struct Cluster {
+    major: u32,
+    port: Port,
+    server: Mutex<Option<Child>>,
+    ca_pem: Option<String>,
+    folder: folder::Folder,
+}
+
+impl Cluster {
+    /// A cluster of this major version with the usual settings.
+    pub fn start(major: u32) -> anyhow::Result<Self> {
+        Self::builder(major).start()
+    }
+
+    pub fn builder(major: u32) -> Builder {
+        Builder { major, settings: Vec::new(), tls: false }
+    }
+
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    pub fn host(&self) -> &'static str {
+        "127.0.0.1"
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Name and password of the superuser.
+    pub fn superuser(&self) -> (&'static str, &'static str) {
+        (SUPERUSER, PASSWORD)
+    }
+
+    /// The CA certificate of a cluster built with [`Builder::tls`].
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    /// A connection URI for the superuser, without TLS settings.
+    pub fn uri(&self, database: &str) -> String {
+        format!("postgres://{SUPERUSER}:{PASSWORD}@{}:{}/{database}", self.host(), self.port())
+    }
+
+    /// Runs SQL with this version's psql and returns what it prints: rows one a line, columns separated by `|`.
+    /// Several statements run one by one; the first error ends it and is returned.
+    pub fn psql(&self, database: &str, sql: &str) -> anyhow::Result<String> {
+        self.psql_as(SUPERUSER, PASSWORD, database, sql)
+    }
+
+    /// The same as another user.
+    pub fn psql_as(&self, user: &str, password: &str, database: &str, sql: &str) -> anyhow::Result<String> {
+        let mut child = Command::new(postgresql_program(self.major, "psql")?)
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.host(), "-U", user])
+            .args(["-p", &self.port().to_string(), "-d", database, "-f", "-"])
+            .env("PGPASSWORD", password)
+            .env("PGCLIENTENCODING", "UTF8")
+            .env("PGCONNECT_TIMEOUT", "10")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start psql")?;
+        // psql reads the whole input before a large answer can fill its pipe only for small input, so write beside.
+        let mut input = child.stdin.take().context("psql has no standard input")?;
+        let output = std::thread::scope(|scope| {
+            scope.spawn(move || input.write_all(sql.as_bytes()));
+            child.wait_with_output()
+        })?;
+        anyhow::ensure!(
+            output.status.success(),
+            "psql on {database} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?.trim_end_matches('\n').to_owned())
+    }
+
+    /// Creates a database owned by the superuser.
+    pub fn create_database(&self, name: &str) -> anyhow::Result<()> {
+        self.psql("postgres", &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""))).map(drop)
+    }
+
+    /// Connects as the superuser, without TLS. The connection ends with the client.
+    pub async fn connect(&self, database: &str) -> anyhow::Result<tokio_postgres::Client> {
+        connect(&self.uri(database)).await
+    }
+
+    /// Stops the server and starts it on the same port and data.
+    pub fn restart(&self, mode: Mode) -> anyhow::Result<()> {
+        self.stop(mode)?;
+        self.start_again()
+    }
+
+    /// Stops the server and waits until it is gone.
+    pub fn stop(&self, mode: Mode) -> anyhow::Result<()> {
+        match mode {
+            Mode::Fast => self.end_with(Signal::INT),
+            Mode::Immediate => self.end_with(Signal::QUIT),
+        }
+    }
+
+    /// Kills the server's main process with SIGKILL, as the kernel's out-of-memory killer does; its other processes
+    /// notice and end by themselves.
+    pub fn kill9(&self) -> anyhow::Result<()> {
+        self.end_with(Signal::KILL)
+    }
+
+    /// Starts the stopped server.
+    pub fn start_again(&self) -> anyhow::Result<()> {
+        let mut server = self.server();
+        anyhow::ensure!(server.is_none(), "cannot start the server on port {}: it runs", self.port());
+        // After SIGKILL the old children may hold the shared memory for a moment; the server then refuses to start.
+        *server =
+            Some(wait_for("PostgreSQL to start", START_LIMIT, || self.try_start().map_err(|e| format!("{e:#}")))?);
+        Ok(())
+    }
+
+    /// The last lines of the server's log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let log = fs::read(self.log_path()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let all: Vec<&str> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// The server's log file.
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The data directory.
+    pub fn data_path(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The process id of the server, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server().as_ref().map(Child::id)
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn configure(&self, settings: &[(String, String)]) -> anyhow::Result<()> {
+        let data = self.data_path();
+        let mut lines = format!("port = {}\n", self.port());
+        if self.ca_pem.is_some() {
+            lines.push_str("ssl = on\nssl_cert_file = '../server.crt'\nssl_key_file = '../server.key'\n");
+        }
+        for (name, value) in settings {
+            writeln!(lines, "{name} = '{}'", value.replace('\'', "''"))?;
+        }
+        let mut file = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
+        file.write_all(lines.as_bytes())?;
+        Ok(())
+    }
+
+    fn try_start(&self) -> anyhow::Result<Child> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        give_away(&self.log_path())?;
+        let mut child = unprivileged(postgresql_program(self.major, "postgres")?)
+            .arg("-D")
+            .arg(self.data_path())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start postgres")?;
+        let ready = wait_for("the server to accept connections", START_LIMIT, || {
+            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+                return Ok(Err(status));
+            }
+            let mut probe = Command::new(postgresql_program(self.major, "pg_isready").map_err(|e| e.to_string())?);
+            run(probe.args(["-q", "-h", self.host(), "-p", &self.port().to_string()]))
+                .map(Ok)
+                .map_err(|e| e.to_string())
+        });
+        match ready {
+            Ok(Ok(_)) => Ok(child),
+            Ok(Err(status)) => anyhow::bail!("postgres ended with {status}; its log ends:\n{}", self.log_tail(15)),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                anyhow::bail!("{error}; its log ends:\n{}", self.log_tail(15))
+            }
+        }
+    }
+
+    fn end_with(&self, signal: Signal) -> anyhow::Result<()> {
+        let mut server = self.server();
+        let Some(child) = server.as_mut() else { return Ok(()) };
+        // The child has not been waited for, so its process id is still its own.
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("the server has no process id")?;
+        kill_process(pid, signal).context("cannot signal the server")?;
+        let ended = wait_for("the server to end", START_LIMIT, || match child.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err("it runs".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        *server = None;
+        ended.with_context(|| format!("its log ends:\n{}", self.log_tail(15)))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop(Mode::Immediate) {
+            eprintln!("a cluster of PostgreSQL {} was killed: {error:#}", self.major);
+        }
+    }
+}
+
+/// Connects without TLS; the connection ends with the client.
+pub async fn connect(uri: &str) -> anyhow::Result<tokio_postgres::Client> {
+    let (client, connection) = tokio_postgres::connect(uri, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
