@@ -13,4 +13,5 @@
 
 #![warn(missing_docs)]
 
+pub mod migration;
 pub mod postgres;

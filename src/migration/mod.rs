@@ -1,0 +1,16 @@
+//! The heart: phases, the journal, the runbooks and the plan. No I/O and no clock;
+//! everything here is a pure function of values, tested without a process or a socket.
+
+pub mod failure;
+pub mod journal;
+pub mod phase;
+pub mod plan;
+pub mod runbook;
+pub mod settings;
+
+pub use failure::{Class, Failure};
+pub use journal::{Entry, Kind, Progress, Record, Run, State, Status};
+pub use phase::Phase;
+pub use plan::{Goal, Next};
+pub use runbook::{Order, Step};
+pub use settings::{OrderChoice, Settings, Verification};

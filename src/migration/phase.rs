@@ -1,0 +1,166 @@
+//! Where a migration is: one enum, one transition table.
+//!
+//! ```text
+//! idle → prepared → copying → following → fenced → drained → opened → flipped → finalized
+//!                                 ↕ migrating ↔ drained (after the drain, in the documented order)
+//! every phase up to drained → rolling-back → idle
+//! ```
+//!
+//! From `opened` on there is no way back to `rolling-back`: the target has taken writes, so an undo
+//! would lose them. (The road back with reverse replication is a forward road of its own.)
+
+use serde::{Deserialize, Serialize};
+
+/// Where the migration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Nothing of ours exists in either database.
+    Idle,
+    /// Publication, fence objects and the closed target stand.
+    Prepared,
+    /// The initial copy runs.
+    Copying,
+    /// The target follows the source.
+    Following,
+    /// The target's application changes its schema.
+    Migrating,
+    /// No committed write on the source is possible (within the lease).
+    Fenced,
+    /// The target has everything that was ever committed on the source.
+    Drained,
+    /// The target takes writes; the source never will again.
+    Opened,
+    /// Consumers use the target.
+    Flipped,
+    /// Everything of ours is gone; the way back is closed.
+    Finalized,
+    /// On the way back to `idle`.
+    RollingBack,
+}
+
+impl Phase {
+    /// Every phase, in the order of a migration.
+    pub const ALL: [Phase; 11] = [
+        Phase::Idle,
+        Phase::Prepared,
+        Phase::Copying,
+        Phase::Following,
+        Phase::Migrating,
+        Phase::Fenced,
+        Phase::Drained,
+        Phase::Opened,
+        Phase::Flipped,
+        Phase::Finalized,
+        Phase::RollingBack,
+    ];
+
+    /// The phases that may come next.
+    pub fn next(self) -> &'static [Phase] {
+        use Phase::*;
+        match self {
+            Idle => &[Prepared, RollingBack],
+            Prepared => &[Copying, RollingBack],
+            Copying => &[Following, RollingBack],
+            // A lost slot means a new copy.
+            Following => &[Copying, Migrating, Fenced, RollingBack],
+            Migrating => &[Following, Drained, RollingBack],
+            // A lifted fence (its lease ran out) goes back to following.
+            Fenced => &[Drained, Following, RollingBack],
+            Drained => &[Migrating, Opened, Following, RollingBack],
+            Opened => &[Flipped],
+            Flipped => &[Finalized],
+            Finalized => &[],
+            RollingBack => &[Idle],
+        }
+    }
+
+    /// True when `to` may follow.
+    pub fn may_become(self, to: Phase) -> bool {
+        self.next().contains(&to)
+    }
+
+    /// True while `rollback` undoes rather than reverses.
+    pub fn may_roll_back(self) -> bool {
+        self == Phase::RollingBack || self.may_become(Phase::RollingBack)
+    }
+
+    /// True while application writes are refused on both sides.
+    pub fn is_outage(self, order: super::Order) -> bool {
+        matches!(self, Phase::Fenced | Phase::Drained)
+            || (self == Phase::Migrating && order == super::Order::Documented)
+    }
+
+    /// The name as actions and statuses print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Idle => "idle",
+            Phase::Prepared => "prepared",
+            Phase::Copying => "copying",
+            Phase::Following => "following",
+            Phase::Migrating => "migrating",
+            Phase::Fenced => "fenced",
+            Phase::Drained => "drained",
+            Phase::Opened => "opened",
+            Phase::Flipped => "flipped",
+            Phase::Finalized => "finalized",
+            Phase::RollingBack => "rolling-back",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_can_be_reached_from_idle() {
+        let mut seen = vec![Phase::Idle];
+        let mut at = 0;
+        while at < seen.len() {
+            for &next in seen[at].next() {
+                if !seen.contains(&next) {
+                    seen.push(next);
+                }
+            }
+            at += 1;
+        }
+        for phase in Phase::ALL {
+            assert!(seen.contains(&phase), "{phase} is never reached");
+        }
+    }
+
+    #[test]
+    fn only_finalized_is_terminal() {
+        for phase in Phase::ALL {
+            assert_eq!(phase.next().is_empty(), phase == Phase::Finalized, "{phase}");
+        }
+    }
+
+    #[test]
+    fn nothing_after_the_open_can_roll_back() {
+        for phase in [Phase::Opened, Phase::Flipped, Phase::Finalized] {
+            assert!(!phase.may_roll_back(), "{phase}");
+            let mut seen = vec![phase];
+            let mut at = 0;
+            while at < seen.len() {
+                seen.extend(seen[at].next().iter().copied().filter(|n| !seen.contains(n)).collect::<Vec<_>>());
+                at += 1;
+            }
+            assert!(!seen.contains(&Phase::RollingBack), "{phase} leads to rolling-back");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_serde() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What comes next: pure functions of the journal. Refusals are decided here and nowhere else.
+
+use super::journal::{Run, State, Status};
+use super::phase::Phase;
+use super::runbook::{Order, Step};
+use serde::{Deserialize, Serialize};
+
+/// Where a request wants to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// The target application has its new revision.
+    Refreshed,
+    /// The target follows the source.
+    Following,
+    /// The target application's schema is the new release's, and its server passed every gate.
+    Migrated,
+    /// Fenced, drained, and compared where the order wants it inside the outage.
+    Drained,
+    /// Consumers use the target.
+    Flipped,
+    /// Back on the source, nothing of ours left.
+    RolledBack,
+    /// Done, nothing of ours left.
+    Finalized,
+}
+
+/// What the worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Begin a run.
+    Begin,
+    /// Do this step.
+    Do(Step),
+    /// Declare the rollback.
+    RollBack,
+    /// Undo this step.
+    Undo(Step),
+    /// Close the run.
+    End,
+    /// The goal is reached.
+    Reached,
+    /// Nothing was asked for.
+    Rest,
+}
+
+/// The next thing to do for the current request.
+pub fn next(state: &State) -> Next {
+    let Some(request) = &state.request else { return Next::Rest };
+    let Some(run) = state.active() else {
+        return match request.goal {
+            Goal::RolledBack | Goal::Finalized => Next::Reached,
+            _ => Next::Begin,
+        };
+    };
+    if run.phase == Phase::RollingBack {
+        return next_undo(run);
+    }
+    if request.goal == Goal::RolledBack {
+        return if run.phase.may_roll_back() { Next::RollBack } else { Next::Reached };
+    }
+    match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
+        Some(step) => Next::Do(step),
+        None if request.goal == Goal::Finalized => Next::End,
+        None => Next::Reached,
+    }
+}
+
+/// The last step begun is undone first.
+fn next_undo(run: &Run) -> Next {
+    match run.book().iter().rev().copied().find(|s| run.status(*s) != Status::Pending) {
+        Some(step) => Next::Undo(step),
+        None => Next::End,
+    }
+}
+
+/// True when the step belongs to the road to the goal.
+fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
+    if goal == Goal::Refreshed {
+        return step == Step::Refresh;
+    }
+    let book = run.book();
+    let place = |s: Step| book.iter().position(|b| *b == s);
+    let last = match goal {
+        Goal::Refreshed => Step::Refresh,
+        Goal::Following => Step::Follow,
+        Goal::Migrated => Step::Gates,
+        Goal::Drained if place(Step::Verify) < place(Step::HandOver) => Step::Verify,
+        Goal::Drained | Goal::RolledBack => Step::Snapshot,
+        Goal::Flipped => Step::Flip,
+        Goal::Finalized => Step::Finalize,
+    };
+    if place(step) > place(last) {
+        return false;
+    }
+    // In the documented order the refresh may come as late as the migration itself.
+    step != Step::Refresh || with_refresh || place(Step::Migrate) <= place(last)
+}
+
+/// Why an action does not fit, and what to run instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The sentence.
+    pub sentence: String,
+    /// The action to run instead, with parameters; empty when there is none.
+    pub instead: String,
+}
+
+/// Decides whether an action fits the phase. `Ok` means that the goal may be requested (again).
+///
+/// # Errors
+/// [`Refusal`] with the sentence and the action to run instead.
+pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
+    let phase = state.phase();
+    let refuse = |why: &str, instead: &str| {
+        Err(Refusal {
+            sentence: format!("cannot {action}: {why}; run {}", if instead.is_empty() { "show" } else { instead }),
+            instead: instead.to_owned(),
+        })
+    };
+    let run = state.active();
+    let migrated = run.is_some_and(|r| r.is_done(Step::Gates));
+    let order = run.map(|r| r.order);
+    let past = |p: Phase| matches!(p, Phase::Opened | Phase::Flipped | Phase::Finalized);
+    if phase == Phase::RollingBack && goal != Goal::RolledBack {
+        return refuse("a rollback is under way", "rollback");
+    }
+    match goal {
+        Goal::Refreshed if past(phase) => refuse("users are already on the target", "finalize"),
+        Goal::Refreshed => Ok(()),
+        // `finalized` ends a run; a new one may begin on new databases.
+        Goal::Following if matches!(phase, Phase::Fenced | Phase::Drained) => {
+            refuse(&format!("the migration is {phase}, past following"), "flip-traffic")
+        }
+        Goal::Following if matches!(phase, Phase::Opened | Phase::Flipped) => {
+            refuse("users are already on the target", if phase == Phase::Opened { "flip-traffic" } else { "finalize" })
+        }
+        Goal::Following => Ok(()),
+        Goal::Migrated => match (phase, order) {
+            (Phase::Following | Phase::Migrating, Some(Order::MigrateFirst)) => Ok(()),
+            (Phase::Drained | Phase::Migrating, Some(Order::Documented)) => Ok(()),
+            (Phase::Fenced | Phase::Drained, Some(Order::MigrateFirst)) => Ok(()),
+            (Phase::Opened, _) => refuse("users are already on the target", "flip-traffic"),
+            (Phase::Flipped | Phase::Finalized, _) => refuse("users are already on the target", "finalize"),
+            (Phase::Following | Phase::Fenced, _) => {
+                refuse("in the documented order the schema migration comes after the drain", "drain")
+            }
+            _ => refuse("the target does not follow the source yet", "replicate"),
+        },
+        Goal::Drained => match phase {
+            Phase::Fenced | Phase::Drained => Ok(()),
+            Phase::Following if order == Some(Order::MigrateFirst) && !migrated => {
+                refuse("the target's schema has not been migrated yet", "run-migration")
+            }
+            Phase::Following => Ok(()),
+            Phase::Migrating => refuse("the target's schema migration is under way", "run-migration"),
+            Phase::Opened => refuse("users are already on the target", "flip-traffic"),
+            Phase::Flipped | Phase::Finalized => refuse("users are already on the target", "finalize"),
+            _ => refuse("nothing is being replicated", "replicate"),
+        },
+        Goal::Flipped if action == "flip-traffic" => match phase {
+            Phase::Drained | Phase::Opened | Phase::Flipped => Ok(()),
+            Phase::Migrating if order == Some(Order::Documented) => Ok(()),
+            Phase::Finalized => refuse("the migration is finalized", ""),
+            Phase::Following if order == Some(Order::MigrateFirst) && !migrated => {
+                refuse("the target's schema has not been migrated yet", "run-migration")
+            }
+            Phase::Fenced | Phase::Following => refuse("the source is not drained", "drain"),
+            Phase::Migrating => refuse("the target's schema migration is under way", "run-migration"),
+            _ => refuse("nothing is being replicated", "replicate"),
+        },
+        Goal::Flipped => match phase {
+            Phase::Finalized => refuse("the migration is finalized", ""),
+            _ if action == "migrate" => Ok(()),
+            Phase::Following if order == Some(Order::MigrateFirst) && !migrated => {
+                refuse("the target's schema has not been migrated yet", "run-migration")
+            }
+            Phase::Following | Phase::Fenced | Phase::Drained | Phase::Opened | Phase::Flipped => Ok(()),
+            Phase::Migrating if order == Some(Order::Documented) => Ok(()),
+            Phase::Migrating => refuse("the target's schema migration is under way", "run-migration"),
+            _ => refuse("nothing is being replicated", "replicate"),
+        },
+        Goal::RolledBack if past(phase) => Err(Refusal {
+            sentence: format!(
+                "cannot {action}: the target already took writes (phase {phase}), and the road back with reverse \
+                 replication is not built yet; stay on the target and report what is wrong there"
+            ),
+            instead: String::new(),
+        }),
+        Goal::RolledBack => Ok(()),
+        Goal::Finalized => match phase {
+            Phase::Flipped | Phase::Finalized => Ok(()),
+            Phase::Opened | Phase::Drained => refuse("consumers still use the source", "flip-traffic"),
+            Phase::Idle => refuse("there is nothing to finalize", "preflight"),
+            _ => refuse(&format!("the migration is only {phase}"), "rollback"),
+        },
+    }
+}
+
+/// The action that usually comes next, with its parameters; empty when there is none.
+pub fn usual_next(state: &State) -> &'static str {
+    let Some(run) = state.active() else {
+        return match state.phase() {
+            Phase::Finalized => "",
+            _ => "preflight",
+        };
+    };
+    let migrated = run.is_done(Step::Gates);
+    match run.phase {
+        Phase::Idle | Phase::Prepared | Phase::Copying => "replicate",
+        Phase::Following if run.order == Order::MigrateFirst && !run.is_done(Step::Refresh) => "refresh",
+        Phase::Following if run.order == Order::MigrateFirst && !migrated => "run-migration",
+        Phase::Following => "cut-over",
+        Phase::Migrating => "run-migration",
+        Phase::Fenced => "drain",
+        Phase::Drained if run.order == Order::Documented && !run.is_done(Step::Refresh) => "refresh",
+        Phase::Drained if run.order == Order::Documented && !migrated => "run-migration",
+        Phase::Drained | Phase::Opened => "flip-traffic",
+        Phase::Flipped => "finalize",
+        Phase::RollingBack => "rollback",
+        Phase::Finalized => "",
+    }
+}

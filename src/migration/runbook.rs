@@ -1,0 +1,256 @@
+//! The runbooks: the same steps in different orders, as data.
+
+use super::phase::Phase;
+use serde::{Deserialize, Serialize};
+
+/// One unit of work; each has a file under `steps/` with do and undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Every check, before anything is touched.
+    Preflight,
+    /// Fence objects, publication, the closed target.
+    Prepare,
+    /// The target application gets its new revision.
+    Refresh,
+    /// The initial copy.
+    Copy,
+    /// The subscription on the copy's slot.
+    Follow,
+    /// The subscription stops; the slot keeps the changes.
+    Pause,
+    /// The target application migrates its schema.
+    Migrate,
+    /// Fills are installed, the subscription goes on and catches up.
+    CatchUp,
+    /// The target's server proves that it can take over.
+    Gates,
+    /// Writes on the source stop, under a lease.
+    Fence,
+    /// The target applies everything, sequences included.
+    Drain,
+    /// Twin snapshots are taken; the comparison starts.
+    Snapshot,
+    /// Every row was compared.
+    Verify,
+    /// The source closes for good, then the target opens.
+    HandOver,
+    /// Consumers are pointed at the target.
+    Flip,
+    /// Everything of ours goes.
+    Finalize,
+}
+
+/// When the schema migration runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// After the drain, inside the outage, as the guide has it.
+    Documented,
+    /// Before the fence, outside the outage.
+    MigrateFirst,
+}
+
+impl Order {
+    /// The name as config and results print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Documented => "documented",
+            Order::MigrateFirst => "migrate-first",
+        }
+    }
+}
+
+/// The guide's order. Verification ends before the schema changes: a rewriting ALTER TABLE
+/// looks empty to an older snapshot and would block behind its locks.
+// The reverse slot and subscription take their place between verify and hand-over.
+const DOCUMENTED: &[Step] = &[
+    Step::Preflight,
+    Step::Prepare,
+    Step::Refresh,
+    Step::Copy,
+    Step::Follow,
+    Step::Fence,
+    Step::Drain,
+    Step::Snapshot,
+    Step::Verify,
+    Step::Migrate,
+    Step::Gates,
+    Step::HandOver,
+    Step::Flip,
+    Step::Finalize,
+];
+
+/// The schema migration before the fence; the comparison runs beside the hand-over.
+const MIGRATE_FIRST: &[Step] = &[
+    Step::Preflight,
+    Step::Prepare,
+    Step::Refresh,
+    Step::Copy,
+    Step::Follow,
+    Step::Pause,
+    Step::Migrate,
+    Step::CatchUp,
+    Step::Gates,
+    Step::Fence,
+    Step::Drain,
+    Step::Snapshot,
+    Step::HandOver,
+    Step::Flip,
+    Step::Verify,
+    Step::Finalize,
+];
+
+/// As `MIGRATE_FIRST`, with the comparison inside the outage (`verification=strict`).
+const MIGRATE_FIRST_STRICT: &[Step] = &[
+    Step::Preflight,
+    Step::Prepare,
+    Step::Refresh,
+    Step::Copy,
+    Step::Follow,
+    Step::Pause,
+    Step::Migrate,
+    Step::CatchUp,
+    Step::Gates,
+    Step::Fence,
+    Step::Drain,
+    Step::Snapshot,
+    Step::Verify,
+    Step::HandOver,
+    Step::Flip,
+    Step::Finalize,
+];
+
+/// The steps of one order, first to last.
+pub fn runbook(order: Order, strict: bool) -> &'static [Step] {
+    match (order, strict) {
+        (Order::Documented, _) => DOCUMENTED,
+        (Order::MigrateFirst, false) => MIGRATE_FIRST,
+        (Order::MigrateFirst, true) => MIGRATE_FIRST_STRICT,
+    }
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: [Step; 16] = [
+        Step::Preflight,
+        Step::Prepare,
+        Step::Refresh,
+        Step::Copy,
+        Step::Follow,
+        Step::Pause,
+        Step::Migrate,
+        Step::CatchUp,
+        Step::Gates,
+        Step::Fence,
+        Step::Drain,
+        Step::Snapshot,
+        Step::Verify,
+        Step::HandOver,
+        Step::Flip,
+        Step::Finalize,
+    ];
+
+    /// The name as journal and runbook print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Preflight => "preflight",
+            Step::Prepare => "prepare",
+            Step::Refresh => "refresh",
+            Step::Copy => "copy",
+            Step::Follow => "follow",
+            Step::Pause => "pause",
+            Step::Migrate => "migrate",
+            Step::CatchUp => "catch-up",
+            Step::Gates => "gates",
+            Step::Fence => "fence",
+            Step::Drain => "drain",
+            Step::Snapshot => "snapshot",
+            Step::Verify => "verify",
+            Step::HandOver => "hand-over",
+            Step::Flip => "flip",
+            Step::Finalize => "finalize",
+        }
+    }
+
+    /// What the step does, as a person would say it: progress lines and errors use the same words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Step::Preflight => "check both sides",
+            Step::Prepare => "publish the source's tables and close the target",
+            Step::Refresh => "wait for the target application's new revision",
+            Step::Copy => "copy every table in one snapshot and rebuild indexes",
+            Step::Follow => "follow the source's changes",
+            Step::Pause => "pause following before the schema changes",
+            Step::Migrate => "let the target application migrate its schema",
+            Step::CatchUp => "catch up with the source after the schema change",
+            Step::Gates => "prove that the target's server can take over",
+            Step::Fence => "stop writes on the source",
+            Step::Drain => "apply the last change and carry the sequences over",
+            Step::Snapshot => "take twin snapshots of both sides",
+            Step::Verify => "compare every row",
+            Step::HandOver => "close the source for good, then open the target",
+            Step::Flip => "point consumers at the target",
+            Step::Finalize => "remove everything of ours on both sides",
+        }
+    }
+
+    /// The phase that starting this step enters, if any.
+    pub fn enters(self) -> Option<Phase> {
+        match self {
+            Step::Copy => Some(Phase::Copying),
+            Step::Pause | Step::Migrate => Some(Phase::Migrating),
+            _ => None,
+        }
+    }
+
+    /// The phase that finishing this step reaches, if any.
+    pub fn reaches(self, order: Order) -> Option<Phase> {
+        match self {
+            Step::Prepare => Some(Phase::Prepared),
+            Step::Follow => Some(Phase::Following),
+            Step::Gates if order == Order::MigrateFirst => Some(Phase::Following),
+            Step::Gates => Some(Phase::Drained),
+            Step::Fence => Some(Phase::Fenced),
+            Step::Drain => Some(Phase::Drained),
+            Step::HandOver => Some(Phase::Opened),
+            Step::Flip => Some(Phase::Flipped),
+            Step::Finalize => Some(Phase::Finalized),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_runbook_walks_the_phase_table() {
+        for (order, strict) in [(Order::Documented, false), (Order::MigrateFirst, false), (Order::MigrateFirst, true)] {
+            let mut phase = Phase::Idle;
+            for step in runbook(order, strict) {
+                for to in [step.enters(), step.reaches(order)].into_iter().flatten() {
+                    assert!(phase == to || phase.may_become(to), "{order:?}: {phase} → {to} at {}", step.name());
+                    phase = to;
+                }
+            }
+            assert_eq!(phase, Phase::Finalized);
+        }
+    }
+
+    #[test]
+    fn every_step_is_in_some_runbook_once() {
+        for step in Step::ALL {
+            let times = |book: &[Step]| book.iter().filter(|s| **s == step).count();
+            assert!(times(MIGRATE_FIRST) == 1 || times(DOCUMENTED) == 1, "{}", step.name());
+            assert!([DOCUMENTED, MIGRATE_FIRST, MIGRATE_FIRST_STRICT].iter().all(|b| times(b) <= 1));
+        }
+    }
+
+    #[test]
+    fn the_documented_order_verifies_before_the_schema_changes() {
+        let at = |step| DOCUMENTED.iter().position(|s| *s == step).unwrap();
+        assert!(at(Step::Verify) < at(Step::Migrate));
+    }
+}

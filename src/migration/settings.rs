@@ -1,0 +1,57 @@
+//! What the operator configured, as the steps need it. Parsed and checked by the charm.
+
+use serde::{Deserialize, Serialize};
+
+/// Which order the schema migration takes (config `order`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderChoice {
+    /// `migrate-first` where the pair of releases earned it, else `documented`.
+    Auto,
+    /// After the drain, inside the outage.
+    Documented,
+    /// Before the fence, outside the outage.
+    MigrateFirst,
+}
+
+/// How the target is compared with the source (config `verification`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verification {
+    /// Every row, in snapshots taken at the drain, beside the hand-over.
+    Twin,
+    /// Every row, inside the outage.
+    Strict,
+    /// Row counts only.
+    Counts,
+}
+
+/// The options that the steps read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How long the fence may hold writes, in seconds: the lease.
+    pub outage_limit: u64,
+    /// A fence is refused while the target is further behind than this, in bytes of WAL.
+    pub max_lag_bytes: u64,
+    /// The order asked for.
+    pub order: OrderChoice,
+    /// Parallel copy streams; 0 = as many as fit.
+    pub copy_jobs: usize,
+    /// How long one table's lock is waited for, in milliseconds, before it is given way and tried again.
+    pub lock_timeout_ms: u64,
+    /// How the result is proven.
+    pub verification: Verification,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            outage_limit: 900,
+            max_lag_bytes: 16 * 1024 * 1024,
+            order: OrderChoice::Auto,
+            copy_jobs: 0,
+            lock_timeout_ms: 1000,
+            verification: Verification::Twin,
+        }
+    }
+}
