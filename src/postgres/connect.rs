@@ -1,8 +1,13 @@
 //! The one way to open a connection.
 
 use super::error::{Error, Result};
+use super::tls;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tokio_postgres::config::SslMode;
+
+/// How long a server may take to answer a connection attempt.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A password. Shows itself nowhere: `Debug` is redacted and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,16 +63,8 @@ impl Server {
     /// [`Error::Server`] when the server cannot be reached or refuses.
     pub async fn connect(&self, database: &str, purpose: &str) -> Result<Session> {
         let doing = format!("connect to database {database} on {}", self.address());
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host(&self.host)
-            .port(self.port)
-            .user(&self.user)
-            .password(self.password.reveal())
-            .dbname(database)
-            .application_name(format!("{} {purpose}", super::names::PREFIX))
-            .connect_timeout(Duration::from_secs(5));
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(Error::doing(doing.as_str()))?;
+        let config = self.config(database, purpose);
+        let (client, connection) = config.connect(tls::connector(self)?).await.map_err(Error::doing(doing.as_str()))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 log::debug!("connection ended: {error}");
@@ -83,6 +80,53 @@ impl Server {
             .map_err(Error::doing(doing.as_str()))?;
         Ok(Session { client, database: database.to_owned(), address: self.address() })
     }
+
+    /// The driver's settings for a connection to `database`. TLS is asked for always, and demanded
+    /// when the relation says that the server has it.
+    pub(super) fn config(&self, database: &str, purpose: &str) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(&self.host)
+            .port(self.port)
+            .user(&self.user)
+            .password(self.password.reveal())
+            .dbname(database)
+            .application_name(format!("{} {purpose}", super::names::PREFIX))
+            .ssl_mode(if self.tls { SslMode::Require } else { SslMode::Prefer })
+            .keepalives_idle(Duration::from_secs(30))
+            .keepalives_interval(Duration::from_secs(10))
+            .keepalives_retries(3)
+            .connect_timeout(CONNECT_TIMEOUT);
+        config
+    }
+
+    /// A libpq connection string to `database`, for `CREATE SUBSCRIPTION` on another server.
+    /// It holds the password, so it is one. TLS is demanded when the relation says that the server
+    /// has it, but not verified: the CA would have to be a file on the subscribing server.
+    pub fn conninfo(&self, database: &str, application_name: &str) -> Password {
+        let port = self.port.to_string();
+        let words = [
+            ("host", self.host.as_str()),
+            ("port", port.as_str()),
+            ("dbname", database),
+            ("user", self.user.as_str()),
+            ("password", self.password.reveal()),
+            ("application_name", application_name),
+            ("sslmode", if self.tls { "require" } else { "prefer" }),
+            ("connect_timeout", "10"),
+            ("keepalives", "1"),
+            ("keepalives_idle", "30"),
+            ("keepalives_interval", "10"),
+            ("keepalives_count", "3"),
+        ];
+        let quoted = words.map(|(key, value)| format!("{key}={}", conninfo_value(value)));
+        Password::new(quoted.join(" "))
+    }
+}
+
+/// Quotes a value of a libpq connection string.
+fn conninfo_value(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// An open connection and where it leads. Dereferences to the driver's client.
@@ -104,5 +148,27 @@ impl std::ops::Deref for Session {
 impl std::ops::DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conninfo_quotes_every_value_and_hides_in_debug() {
+        let server = Server {
+            host: "db.example".to_owned(),
+            port: 5432,
+            user: "it's".to_owned(),
+            password: Password::new("a b'c\\d"),
+            tls: true,
+            ca: None,
+        };
+        let conninfo = server.conninfo("kra tos", "ours");
+        assert!(conninfo.reveal().contains(r"user='it\'s' password='a b\'c\\d'"), "{}", conninfo.reveal());
+        assert!(conninfo.reveal().contains("dbname='kra tos'") && conninfo.reveal().contains("sslmode='require'"));
+        assert_eq!(format!("{conninfo:?}"), "<redacted>");
+        assert!(!format!("{server:?}").contains("b'c"));
     }
 }

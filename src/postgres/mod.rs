@@ -4,6 +4,7 @@
 pub mod connect;
 pub mod error;
 pub mod names;
+mod tls;
 
 pub use connect::{Password, Server, Session};
 pub use error::{Error, Result};
