@@ -1,1 +1,5 @@
 //! The real binary on real clusters, driven by a model emulator.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod postgres;

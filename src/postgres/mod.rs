@@ -4,6 +4,9 @@
 pub mod connect;
 pub mod error;
 pub mod names;
+pub mod replication;
+pub mod slot;
+mod startup_stream;
 mod tls;
 
 pub use connect::{Password, Server, Session};

@@ -1,0 +1,177 @@
+//! Walsender connections: a logical slot whose snapshot is exported for the copy.
+//!
+//! The driver knows no replication mode, but all that a walsender needs is one more parameter in the
+//! startup packet (PostgreSQL documentation, "Streaming Replication Protocol": `replication=database`
+//! gives a walsender for logical replication). [`StartupStream`] puts it there.
+
+use super::connect::{CONNECT_TIMEOUT, Server, Session};
+use super::error::{Error, Result};
+use super::names::{ident, literal};
+use super::startup_stream::{ReplicationTls, StartupStream};
+use super::{slot, tls};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// A new logical slot and the snapshot that matches it exactly: the snapshot holds every commit below
+/// the consistent point and none from there on; the slot hands out the rest.
+///
+/// The snapshot can be imported for as long as this value lives; the slot stays when it is dropped.
+pub struct SlotSnapshot {
+    /// The slot's name.
+    pub slot: String,
+    /// Where the slot's changes begin.
+    pub consistent_point: PgLsn,
+    /// The exported snapshot's name, for `SET TRANSACTION SNAPSHOT`.
+    pub snapshot: String,
+    _connection: Walsender,
+}
+
+impl std::fmt::Debug for SlotSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "slot {} at {} with snapshot {}", self.slot, self.consistent_point, self.snapshot)
+    }
+}
+
+/// Creates a logical slot (plugin `pgoutput`) and exports its snapshot.
+///
+/// PostgreSQL waits here for every transaction that was running with an id when it began, prepared ones
+/// included; so there is a `deadline`, and the error names the transaction that was waited for.
+/// After an error no slot of this name made here is left.
+///
+/// # Errors
+/// [`Error::Timeout`] when the deadline passed, with the blocker as the last state seen;
+/// [`Error::Server`] when the server refuses, for instance because the slot exists.
+pub async fn create_slot_with_snapshot(
+    server: &Server,
+    database: &str,
+    slot: &str,
+    deadline: Duration,
+) -> Result<SlotSnapshot> {
+    let doing = format!("create replication slot {slot} in database {database} on {}", server.address());
+    let watcher = server.connect(database, "slot watcher").await?;
+    let walsender = Walsender::connect(server, database, &doing).await?;
+    let pid = walsender.pid(&doing).await?;
+    // The old form is understood by every release from 14 on, and its key words must be upper case.
+    let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", ident(slot));
+    let started = Instant::now();
+    match tokio::time::timeout(deadline, walsender.row(&command, &doing)).await {
+        Ok(Ok(row)) => {
+            let consistent_point = field(&row, "consistent_point", &doing)?
+                .parse()
+                .map_err(|_| Error::found(&doing, "a consistent point that is no WAL position", UNEXPECTED))?;
+            let snapshot = field(&row, "snapshot_name", &doing)?.to_owned();
+            Ok(SlotSnapshot { slot: slot.to_owned(), consistent_point, snapshot, _connection: walsender })
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            let last_seen = blocker(&watcher, pid).await?;
+            end_walsender(&watcher, pid, slot).await?;
+            Err(Error::Timeout { doing, limit: started.elapsed(), last_seen })
+        }
+    }
+}
+
+const UNEXPECTED: &str = "check that the address leads to a PostgreSQL server and not to a pooler";
+
+fn field<'row>(row: &'row SimpleQueryRow, name: &str, doing: &str) -> Result<&'row str> {
+    row.try_get(name)
+        .map_err(Error::doing(doing))?
+        .ok_or_else(|| Error::found(doing, format!("an answer without {name}"), UNEXPECTED))
+}
+
+/// Says what a walsender waits for: the transaction it is blocked by, or the oldest one with an id.
+async fn blocker(watcher: &Session, walsender: i32) -> Result<String> {
+    let doing = format!("find out what blocks a replication slot on {}", watcher.address);
+    let row = watcher
+        .query_opt(
+            "WITH blocking AS (SELECT unnest(pg_blocking_pids($1)) AS pid)
+             SELECT format('%s %s of user %s in database %s (application %s, %s) holds a transaction open for %s s',
+                           backend_type, pid, usename, datname, application_name, state,
+                           floor(extract(epoch FROM clock_timestamp() - xact_start)))
+             FROM pg_stat_activity
+             WHERE pid <> $1 AND (backend_xid IS NOT NULL OR pid IN (SELECT pid FROM blocking))
+             ORDER BY pid IN (SELECT pid FROM blocking) DESC, xact_start LIMIT 1",
+            &[&walsender],
+        )
+        .await
+        .map_err(Error::doing(&doing))?;
+    let prepared = watcher
+        .query_opt(
+            "SELECT format('prepared transaction %s of user %s in database %s is %s s old', gid, owner, database,
+                           floor(extract(epoch FROM clock_timestamp() - prepared)))
+             FROM pg_prepared_xacts ORDER BY prepared LIMIT 1",
+            &[],
+        )
+        .await
+        .map_err(Error::doing(&doing))?;
+    let found: Vec<String> = [row, prepared].into_iter().flatten().map(|row| row.get(0)).collect();
+    if found.is_empty() { Ok("no open transaction, try again".to_owned()) } else { Ok(found.join("; ")) }
+}
+
+/// Ends a walsender that still makes its slot, and proves that the slot went with it.
+async fn end_walsender(watcher: &Session, pid: i32, name: &str) -> Result<()> {
+    let doing = format!("end the walsender {pid} on {}", watcher.address);
+    watcher.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.map_err(Error::doing(doing))?;
+    slot::drop_slot(watcher, name, Duration::from_secs(10)).await
+}
+
+/// One open walsender connection. It speaks the simple query protocol only.
+struct Walsender {
+    client: Client,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Walsender {
+    fn drop(&mut self) {
+        // Closes the socket at once: the server then forgets the exported snapshot.
+        self.task.abort();
+    }
+}
+
+impl Walsender {
+    async fn connect(server: &Server, database: &str, doing: &str) -> Result<Self> {
+        let unreachable = |error: std::io::Error| {
+            Error::found(doing, format!("no connection ({error})"), "check that the server is up and reachable")
+        };
+        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port)))
+            .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            .map_err(unreachable)?;
+        tcp.set_nodelay(true).map_err(unreachable)?;
+        let mut connector = tls::connector(server)?;
+        let tls = tokio_postgres::tls::MakeTlsConnect::<StartupStream<TcpStream>>::make_tls_connect(
+            &mut connector as &mut MakeRustlsConnect,
+            &server.host,
+        )
+        .map_err(|impossible| match impossible {})?;
+        let config = server.config(database, "slot");
+        let (client, connection) =
+            config.connect_raw(StartupStream::new(tcp), ReplicationTls(tls)).await.map_err(Error::doing(doing))?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                log::debug!("walsender connection ended: {error}");
+            }
+        });
+        Ok(Self { client, task })
+    }
+
+    async fn pid(&self, doing: &str) -> Result<i32> {
+        let row = self.row("SELECT pg_catalog.pg_backend_pid()", doing).await?;
+        let pid = field(&row, "pg_backend_pid", doing)?;
+        pid.parse().map_err(|_| Error::found(doing, format!("{} as a process id", literal(pid)), UNEXPECTED))
+    }
+
+    async fn row(&self, command: &str, doing: &str) -> Result<SimpleQueryRow> {
+        let messages = self.client.simple_query(command).await.map_err(Error::doing(doing))?;
+        messages
+            .into_iter()
+            .find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .ok_or_else(|| Error::found(doing, "an answer without a row", UNEXPECTED))
+    }
+}

@@ -1,0 +1,103 @@
+//! Replication slots on a source: what they are now, and their removal.
+
+use super::connect::Session;
+use super::error::{Error, Result};
+use std::time::{Duration, Instant};
+use tokio_postgres::types::PgLsn;
+
+/// A slot as `pg_replication_slots` shows it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    /// Output plugin; `None` for a physical slot.
+    pub plugin: Option<String>,
+    /// The database it decodes.
+    pub database: Option<String>,
+    /// The oldest WAL it keeps.
+    pub restart_lsn: Option<PgLsn>,
+    /// Up to where the subscriber has confirmed that it flushed.
+    pub confirmed_flush_lsn: Option<PgLsn>,
+    /// The walsender that reads it now.
+    pub active_pid: Option<i32>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// Bytes of WAL that may still be written before the slot is in danger; `None` means no limit.
+    pub safe_wal_size: Option<i64>,
+    /// Bytes of WAL written on the server beyond what is confirmed.
+    pub lag_bytes: Option<i64>,
+}
+
+/// The slot of this name, or `None`.
+///
+/// # Errors
+/// [`Error::Server`] when the server cannot be asked.
+pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> {
+    let row = source
+        .query_opt(
+            "SELECT plugin::text, database::text, restart_lsn, confirmed_flush_lsn, active_pid, wal_status, safe_wal_size,
+                    pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                         ELSE pg_current_wal_lsn() END, confirmed_flush_lsn)::int8
+             FROM pg_replication_slots WHERE slot_name = $1",
+            &[&name],
+        )
+        .await
+        .map_err(Error::doing(format!("read replication slot {name} on {}", source.address)))?;
+    Ok(row.map(|row| SlotState {
+        plugin: row.get(0),
+        database: row.get(1),
+        restart_lsn: row.get(2),
+        confirmed_flush_lsn: row.get(3),
+        active_pid: row.get(4),
+        wal_status: row.get(5),
+        safe_wal_size: row.get(6),
+        lag_bytes: row.get(7),
+    }))
+}
+
+/// Waits until no walsender reads the slot (or the slot is gone).
+///
+/// # Errors
+/// [`Error::Timeout`] when one still does at the deadline.
+pub async fn wait_inactive(source: &Session, name: &str, deadline: Duration) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let Some(pid) = observe(source, name).await?.and_then(|state| state.active_pid) else { return Ok(()) };
+        if started.elapsed() > deadline {
+            return Err(Error::Timeout {
+                doing: format!("see replication slot {name} on {} idle", source.address),
+                limit: deadline,
+                last_seen: format!("walsender {pid} reads it"),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Drops the slot; a slot that is not there is fine. A walsender that still reads it is given a
+/// moment to notice that its subscriber went away, and is then terminated.
+///
+/// # Errors
+/// [`Error::Timeout`] when the slot is still there at the deadline.
+pub async fn drop_slot(source: &Session, name: &str, deadline: Duration) -> Result<()> {
+    let doing = format!("drop replication slot {name} on {}", source.address);
+    let started = Instant::now();
+    let grace = deadline.min(Duration::from_secs(2)) / 2;
+    loop {
+        let Some(state) = observe(source, name).await? else { return Ok(()) };
+        if let Some(pid) = state.active_pid.filter(|_| started.elapsed() > grace) {
+            source.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.map_err(Error::doing(&doing))?;
+        }
+        let last_seen = match state.active_pid {
+            Some(pid) => format!("walsender {pid} reads it"),
+            None => match source.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await {
+                Ok(_) => return Ok(()),
+                // Taken or dropped since it was observed: look again.
+                Err(error) if error.as_db_error().is_some() => error.to_string(),
+                Err(error) => return Err(Error::doing(&doing)(error)),
+            },
+        };
+        if started.elapsed() > deadline {
+            return Err(Error::Timeout { doing, limit: deadline, last_seen });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
