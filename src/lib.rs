@@ -13,5 +13,6 @@
 
 #![warn(missing_docs)]
 
+pub mod juju;
 pub mod migration;
 pub mod postgres;
