@@ -13,6 +13,7 @@
 
 #![warn(missing_docs)]
 
+pub mod apps;
 pub mod juju;
 pub mod migration;
 pub mod postgres;

@@ -1,0 +1,74 @@
+//! What an identity app is: its tables, its releases, what a step between two releases asks for,
+//! and how its server is questioned. Adding an app is one [`App`] value, one data file of
+//! releases and its rows in [`pairs`].
+
+pub mod fills;
+pub mod health;
+pub mod kratos;
+pub mod pairs;
+pub mod releases;
+
+pub use fills::{Fill, Value};
+pub use health::{Health, Readable, Server};
+pub use kratos::KRATOS;
+pub use pairs::{Pair, earned_from, pair};
+pub use releases::{Recognised, Release};
+
+/// An identity app, as far as a migration has to know it.
+#[derive(Debug)]
+pub struct App {
+    /// Lower-case name, as in the charm's and the binary's name.
+    pub name: &'static str,
+    /// The name in sentences.
+    pub title: &'static str,
+    /// The table in which the app notes which of its schema migrations ran. It describes its own
+    /// database's schema, so it is never copied, published, fenced, emptied or compared.
+    pub migration_table: &'static str,
+    /// What very old installations of the same migrator left behind; treated like the table above.
+    pub migration_relics: &'static [&'static str],
+    /// Tables into which the app's own migrations insert rows: the target may hold more of them
+    /// than the source, never fewer.
+    pub seeded_tables: &'static [&'static str],
+    /// The table whose oldest row is the network that a starting server serves.
+    pub networks_table: &'static str,
+    /// The releases, as JSON (see [`releases`]).
+    pub(crate) releases_json: &'static str,
+    /// What the migrations of a release cost: release, table, microseconds a row.
+    pub(crate) migration_costs: &'static [(&'static str, &'static str, u64)],
+}
+
+impl App {
+    /// The known releases, oldest first.
+    pub fn releases(&self) -> Vec<Release> {
+        releases::parse(self.releases_json)
+    }
+
+    /// True for the table of schema migrations and what its older forms left behind.
+    pub fn is_migration_table(&self, table: &str) -> bool {
+        table == self.migration_table || self.migration_relics.contains(&table)
+    }
+
+    /// True for a table whose target may hold more rows than the source.
+    pub fn is_seeded_table(&self, table: &str) -> bool {
+        self.seeded_tables.contains(&table)
+    }
+
+    /// How many seconds the app's own schema migration from release `from` to release `to` should
+    /// be given, from the number of rows per table.
+    ///
+    /// A minute to start, every row of the database touched once (20 µs) by index builds and
+    /// foreign key checks, and the rewriting steps at the rate measured on a small two-core
+    /// machine; all of it tripled, rounded up to whole minutes, never under two.
+    pub fn migration_seconds(&self, from: &str, to: &str, rows: impl Fn(&str) -> u64, all_rows: u64) -> u64 {
+        let order = |name: &str| self.releases().iter().position(|release| release.is(name));
+        let (first, last) = (order(from), order(to));
+        let steps = self.migration_costs.iter().filter(|(release, _, _)| {
+            let at = order(release);
+            // An unknown end counts every step on that side: too long is harmless, too short kills.
+            (first.is_none() || at > first) && (last.is_none() || at <= last)
+        });
+        let rewriting: u64 = steps.map(|(_, table, micros)| rows(table) * micros).sum();
+        let seconds = 60 + (all_rows * 20 + rewriting) / 1_000_000 * 3;
+        seconds.div_ceil(60).max(2) * 60
+    }
+}

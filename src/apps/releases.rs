@@ -1,0 +1,188 @@
+//! Which release a database's schema belongs to, told from its set of schema migrations.
+//!
+//! The data file lists the releases oldest first, each with the versions it added; the sets were
+//! read from databases that the releases' own `migrate sql` had created. No release so far took
+//! a version away.
+
+use super::App;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+
+/// A release and its complete set of schema migrations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its version, without a leading `v`.
+    pub name: String,
+    /// Releases that have the very same set.
+    pub same_schema_as: Vec<String>,
+    /// Every version in its `schema_migration`.
+    pub migrations: BTreeSet<String>,
+    /// Names of the rows that its migrations put into `identity_credential_types` (all so far).
+    pub credential_types: BTreeSet<String>,
+}
+
+impl Release {
+    /// True when `version` (with or without a leading `v`) has this release's schema.
+    pub fn is(&self, version: &str) -> bool {
+        let version = plain(version);
+        self.name == version || self.same_schema_as.iter().any(|name| name == version)
+    }
+}
+
+/// What a set of schema migrations tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recognised {
+    /// Exactly this release's set.
+    Release(String),
+    /// All of one release and a part of the next: a migration that is under way or was cut off.
+    Between {
+        /// The release whose set is complete.
+        complete: String,
+        /// The release whose set is not.
+        towards: String,
+        /// How many versions are missing for that.
+        missing: usize,
+    },
+    /// No migration at all: the app never came up on this database.
+    Empty,
+    /// Neither; how many versions no known release has (0: older than every known release).
+    Unknown {
+        /// Versions that are in none of the known releases.
+        foreign: usize,
+    },
+}
+
+impl std::fmt::Display for Recognised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Release(name) => write!(f, "the schema of {name}"),
+            Self::Between { complete, towards, missing } => {
+                write!(f, "a schema between {complete} and {towards} ({missing} migrations missing)")
+            }
+            Self::Empty => write!(f, "no schema migration at all"),
+            Self::Unknown { foreign: 0 } => write!(f, "a schema older than every known release"),
+            Self::Unknown { foreign } => write!(f, "a schema with {foreign} migrations of no known release"),
+        }
+    }
+}
+
+impl App {
+    /// Tells the release from the versions in `schema_migration`.
+    pub fn recognise(&self, versions: &BTreeSet<String>) -> Recognised {
+        if versions.is_empty() {
+            return Recognised::Empty;
+        }
+        let releases = self.releases();
+        if let Some(release) = releases.iter().find(|release| &release.migrations == versions) {
+            return Recognised::Release(release.name.clone());
+        }
+        for step in releases.windows(2) {
+            let [complete, towards] = step else { continue };
+            if versions.is_superset(&complete.migrations) && versions.is_subset(&towards.migrations) {
+                return Recognised::Between {
+                    complete: complete.name.clone(),
+                    towards: towards.name.clone(),
+                    missing: towards.migrations.difference(versions).count(),
+                };
+            }
+        }
+        let known = |version: &&String| releases.iter().any(|release| release.migrations.contains(*version));
+        Recognised::Unknown { foreign: versions.iter().filter(|version| !known(version)).count() }
+    }
+
+    /// The known release whose schema `version` (a server's own answer, such as `v1.3.1`) has.
+    pub fn release_of(&self, version: &str) -> Option<Release> {
+        self.releases().into_iter().find(|release| release.is(version))
+    }
+}
+
+/// A version without the leading `v` that servers put before it.
+pub fn plain(version: &str) -> &str {
+    version.strip_prefix('v').unwrap_or(version)
+}
+
+#[derive(Deserialize)]
+struct File {
+    releases: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    name: String,
+    same_schema_as: Vec<String>,
+    credential_types: Vec<CredentialType>,
+    added: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct CredentialType {
+    name: String,
+}
+
+/// Reads a data file of releases. It is part of the program, so a broken one is found by the
+/// tests below and reads here as "no release known".
+pub(super) fn parse(json: &str) -> Vec<Release> {
+    let file: File = serde_json::from_str(json).unwrap_or(File { releases: Vec::new() });
+    let mut migrations = BTreeSet::new();
+    let mut credential_types = BTreeSet::new();
+    file.releases
+        .into_iter()
+        .map(|step| {
+            migrations.extend(step.added);
+            credential_types.extend(step.credential_types.into_iter().map(|row| row.name));
+            Release {
+                name: step.name,
+                same_schema_as: step.same_schema_as,
+                migrations: migrations.clone(),
+                credential_types: credential_types.clone(),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::KRATOS;
+
+    #[test]
+    fn the_data_file_holds_the_counts_seen_in_real_databases() {
+        let counts: Vec<_> = KRATOS.releases().iter().map(|r| (r.name.clone(), r.migrations.len())).collect();
+        let expected = [("1.0.0", 295), ("1.1.0", 307), ("1.3.1", 315), ("25.4.0", 331), ("26.2.0", 338)];
+        assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)));
+        assert!(KRATOS.release_of("v1.2.0").unwrap().is("1.3.1"));
+        assert_eq!(KRATOS.release_of("1.0.0").unwrap().credential_types.len(), 5);
+    }
+
+    #[test]
+    fn every_set_tells_its_release_and_every_part_its_place() {
+        let releases = KRATOS.releases();
+        for release in &releases {
+            assert_eq!(KRATOS.recognise(&release.migrations), Recognised::Release(release.name.clone()));
+        }
+        let mut cut_off = releases[2].migrations.clone();
+        cut_off.insert(releases[3].migrations.difference(&releases[2].migrations).next().unwrap().clone());
+        let between = KRATOS.recognise(&cut_off);
+        assert!(
+            matches!(&between, Recognised::Between { complete, missing: 15, .. } if complete == "1.3.1"),
+            "{between}"
+        );
+        assert_eq!(KRATOS.recognise(&BTreeSet::new()), Recognised::Empty);
+        let mut newer = releases[4].migrations.clone();
+        newer.insert("20990101000000000000".to_owned());
+        assert_eq!(KRATOS.recognise(&newer), Recognised::Unknown { foreign: 1 });
+        let ancient = releases[0].migrations.iter().take(10).cloned().collect();
+        assert_eq!(KRATOS.recognise(&ancient), Recognised::Unknown { foreign: 0 });
+    }
+
+    #[test]
+    fn a_longer_road_and_more_rows_never_get_less_time() {
+        let million = |_: &str| 1_000_000;
+        let short = KRATOS.migration_seconds("25.4.0", "26.2.0", million, 5_000_000);
+        let long = KRATOS.migration_seconds("1.0.0", "26.2.0", million, 5_000_000);
+        assert!(short > 3 * (62 + 77), "measured 143 s, given {short}");
+        assert!(long > short);
+        assert_eq!(KRATOS.migration_seconds("1.0.0", "1.3.1", |_| 0, 0), 120);
+        assert!(KRATOS.migration_seconds("0.7.0", "27.0.0", million, 5_000_000) >= long);
+    }
+}
