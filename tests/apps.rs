@@ -1,0 +1,182 @@
+//! What the charm knows about Kratos, against real clusters and a server that answers as recorded.
+
+use crate::catalogs::kratos_schema;
+use coordinator::apps::fills::{install, remove};
+use coordinator::apps::{Health, KRATOS, Readable, Server, pair};
+use peers::cluster::Cluster;
+use peers::wait_for;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// Rows as the old release writes them: parents, then a credential, its identifier, a session, its device.
+const OLD_ROWS: &str = "
+INSERT INTO networks VALUES ('00000000-0000-0000-0000-000000000001', now(), now());
+INSERT INTO identities (id, schema_id, traits, created_at, updated_at, nid)
+  SELECT ('00000000-0000-0000-0001-00000000000' || n)::uuid, 'default', '{}', now(), now(), '00000000-0000-0000-0000-000000000001'
+  FROM generate_series(1, 2) n;
+INSERT INTO identity_credentials (id, config, identity_credential_type_id, identity_id, created_at, updated_at, nid)
+  SELECT '00000000-0000-0000-0002-000000000001', '{}', id, '00000000-0000-0000-0001-000000000001', now(), now(),
+         '00000000-0000-0000-0000-000000000001'
+  FROM identity_credential_types WHERE name = 'password';
+INSERT INTO identity_credential_identifiers
+  (id, identifier, identity_credential_id, created_at, updated_at, nid, identity_credential_type_id)
+  SELECT '00000000-0000-0000-0003-000000000001', 'one@example.org', id, now(), now(), nid, identity_credential_type_id
+  FROM identity_credentials;
+INSERT INTO sessions (id, expires_at, authenticated_at, identity_id, created_at, updated_at, token, nid, logout_token, authentication_methods)
+  VALUES ('00000000-0000-0000-0004-000000000001', now(), now(), '00000000-0000-0000-0001-000000000001', now(), now(),
+          'token', '00000000-0000-0000-0000-000000000001', 'logout', '[]');
+INSERT INTO session_devices (id, nid, session_id, created_at, updated_at)
+  VALUES ('00000000-0000-0000-0005-000000000001', '00000000-0000-0000-0000-000000000001',
+          '00000000-0000-0000-0004-000000000001', now(), now());";
+
+const FOLLOWED: &str =
+    "networks, identities, identity_credentials, identity_credential_identifiers, sessions, session_devices";
+
+#[test]
+fn late_rows_of_25_4_are_filled_on_a_26_2_target_and_an_update_refreshes_them() {
+    let (source, target) = (Cluster::start(14).unwrap(), Cluster::start(16).unwrap());
+    source.create_database("kratos").unwrap();
+    target.create_database("kratos").unwrap();
+    source.psql("kratos", &kratos_schema("25.4.0")).unwrap();
+    target.psql("kratos", &kratos_schema("26.2.0")).unwrap();
+    let fills = pair(&KRATOS, "v25.4.0", "v26.2.0").unwrap().fills;
+    let filled = |table: &str| {
+        target
+            .psql("kratos", &format!("SELECT coalesce(string_agg(identity_id::text, ','), '-') FROM {table}"))
+            .unwrap()
+    };
+    let first = "00000000-0000-0000-0001-000000000001";
+    let second = "00000000-0000-0000-0001-000000000002";
+    let becomes = |table: &'static str, expected: &str| {
+        wait_for(table, Duration::from_secs(30), || {
+            let seen = filled(table);
+            if seen.trim() == expected { Ok(()) } else { Err(format!("{seen} {}", target.log_tail(5))) }
+        })
+        .unwrap();
+    };
+
+    // Without fills the new schema refuses the old release's rows.
+    source.psql("kratos", &format!("CREATE PUBLICATION follow FOR TABLE {FOLLOWED}")).unwrap();
+    let conninfo = source.uri("kratos");
+    target
+        .psql(
+            "kratos",
+            &format!("CREATE SUBSCRIPTION follow CONNECTION '{conninfo}' PUBLICATION follow WITH (copy_data = false)"),
+        )
+        .unwrap();
+    source.psql("kratos", OLD_ROWS).unwrap();
+    wait_for("a refusal", Duration::from_secs(30), || {
+        let log = target.log_tail(30);
+        if log.contains("null value in column \"identity_id\"") { Ok(()) } else { Err(log) }
+    })
+    .unwrap();
+    assert_eq!(filled("session_devices").trim(), "-");
+
+    // With them everything arrives, complete; installing twice changes nothing.
+    for statement in install(fills, "public").iter().chain(&install(fills, "public")) {
+        target.psql("kratos", statement).unwrap();
+    }
+    becomes("identity_credential_identifiers", first);
+    becomes("session_devices", first);
+
+    // A parent moves to another identity, then the child is written again: the fill follows.
+    source
+        .psql(
+            "kratos",
+            &format!(
+                "UPDATE sessions SET identity_id = '{second}'; UPDATE identity_credentials SET identity_id = '{second}';
+                 UPDATE session_devices SET updated_at = now(); UPDATE identity_credential_identifiers SET updated_at = now();"
+            ),
+        )
+        .unwrap();
+    becomes("identity_credential_identifiers", second);
+    becomes("session_devices", second);
+    let violations = |fill: usize| target.psql("kratos", &fills[fill].violations_sql("public")).unwrap();
+    assert_eq!([violations(0).trim(), violations(1).trim()], ["0", "0"]);
+
+    // The rule is a rule: a wrong value is counted. The application's own writes are left alone.
+    target.psql("kratos", &format!("UPDATE session_devices SET identity_id = '{first}'")).unwrap();
+    assert_eq!([violations(0).trim(), violations(1).trim()], ["1", "0"]);
+
+    for statement in remove(fills, "public").iter().chain(&remove(fills, "public")) {
+        target.psql("kratos", statement).unwrap();
+    }
+    let left = "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'identity_migration%')
+                     + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'identity_migration'::regnamespace)";
+    assert_eq!(target.psql("kratos", left).unwrap().trim(), "0");
+    target.psql("kratos", "DROP SUBSCRIPTION follow").unwrap();
+}
+
+/// A server that gives each path its recorded status, headers and body, until the test ends.
+fn recorded(answers: &'static [(&'static str, &'static str, &'static str)]) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut request = String::new();
+            let mut reader = BufReader::new(&stream);
+            while reader.read_line(&mut request).is_ok_and(|n| n > 2) {}
+            let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+            let known = answers.iter().find(|(known, _, _)| *known == path);
+            let (_, head, body) = known.unwrap_or(&("", "404 Not Found", "{}"));
+            let _ =
+                write!(&stream, "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        }
+    });
+    Server { admin_endpoint: format!("{address}/"), public_endpoint: address }
+}
+
+#[test]
+fn a_ready_kratos_answers_directly_or_by_redirect() {
+    let new = recorded(&[
+        ("/admin/health/ready", "200 OK", r#"{"status":"ok"}"#),
+        ("/admin/version", "200 OK", r#"{"version":"v26.2.0"}"#),
+        ("/schemas", "200 OK", r#"[{"id":"social_user_v0","schema":{}},{"id":"admin_v0","schema":{}}]"#),
+        ("/admin/identities/1", "200 OK", r#"{"id":"1","schema_id":"admin_v0","traits":{}}"#),
+        (
+            "/admin/identities/2",
+            "500 Internal Server Error",
+            r#"{"error":{"code":500,"message":"An internal server error occurred","reason":"Unable to find JSON Schema ID: gone"}}"#,
+        ),
+    ]);
+    assert_eq!(new.health_blocking(), Health::Ready { version: "26.2.0".to_owned() });
+    assert_eq!(new.schemas_blocking().unwrap(), ["admin_v0", "social_user_v0"]);
+    assert_eq!(new.identity_blocking("1").unwrap(), Readable::Yes { schema_id: "admin_v0".to_owned() });
+    assert_eq!(new.identity_blocking("3").unwrap(), Readable::Missing);
+    let failed = new.identity_blocking("2").unwrap();
+    assert!(
+        matches!(&failed, Readable::Failed { status: 500, message } if message.contains("Schema ID")),
+        "{failed:?}"
+    );
+
+    let short = recorded(&[
+        ("/health/ready", "307 Temporary Redirect\r\nLocation: /there", ""),
+        ("/there", "200 OK", r#"{"status":"ok"}"#),
+        ("/version", "200 OK", r#"{"version":"v2.2.0"}"#),
+    ]);
+    assert_eq!(short.health_blocking(), Health::Ready { version: "2.2.0".to_owned() });
+}
+
+#[test]
+fn not_ready_is_told_apart_from_down() {
+    let pending = recorded(&[(
+        "/admin/health/ready",
+        "503 Service Unavailable",
+        r#"{"errors":{"migrations":"migrations have not yet been fully applied"}}"#,
+    )]);
+    let health = pending.health_blocking();
+    assert!(
+        matches!(&health, Health::NotReady { pending } if pending.contains("not yet been fully applied")),
+        "{health}"
+    );
+
+    let stranger = recorded(&[("/admin/health/ready", "200 OK", "<html>")]);
+    assert!(matches!(stranger.health_blocking(), Health::NotReady { .. }));
+
+    let port = peers::ports::Port::reserve().unwrap();
+    let nobody = format!("http://127.0.0.1:{}", port.number());
+    let down = Server { admin_endpoint: nobody.clone(), public_endpoint: nobody };
+    assert!(matches!(down.health_blocking(), Health::Down(_)), "{}", down.health_blocking());
+    assert!(down.schemas_blocking().unwrap_err().to_string().starts_with("cannot ask http://127.0.0.1"));
+}
