@@ -1,9 +1,7 @@
 //! The real binary on real clusters, driven by a model emulator.
 
-
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
-// Helpers of tests fail by panicking, like the tests.
+
 mod apps;
 mod catalogs;
 mod postgres;
