@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod apps;
+pub mod charm;
 pub mod juju;
 pub mod migration;
 pub mod postgres;

@@ -17,3 +17,6 @@ pub use hook_tool::{HookToolError, HookTools, Kind};
 pub use juju_exec::JujuExec;
 pub use relation::RelationWrite;
 pub use status::{ShownStatus, StatusKind};
+
+#[cfg(test)]
+pub(crate) use hook_tool::tests::Scripts;

@@ -1,0 +1,201 @@
+//! The options of `config.yaml`, checked: Juju itself knows neither ranges nor choices.
+
+use crate::migration::{OrderChoice, Settings, Verification};
+use log::LevelFilter;
+use serde_json::{Map, Value};
+
+/// What the operator configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The source application, where it cannot be derived.
+    pub source_application: Option<String>,
+    /// The target application, where it cannot be derived.
+    pub target_application: Option<String>,
+    /// The identity app's database on the source, where it cannot be derived.
+    pub source_database_name: Option<String>,
+    /// The identity app's database on the target, where it cannot be derived.
+    pub target_database_name: Option<String>,
+    /// What the steps read.
+    pub settings: Settings,
+    /// The least important lines that are logged.
+    pub log_level: LevelFilter,
+}
+
+/// An option whose value cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot use the option {option}: its value is {value}; set it to {accepted}")]
+pub struct BadOption {
+    /// The option's name.
+    pub option: &'static str,
+    /// The value found, as JSON.
+    pub value: String,
+    /// What is accepted.
+    pub accepted: String,
+}
+
+impl Config {
+    /// Reads what `config-get --all` answered; an option that is not set has its default.
+    ///
+    /// # Errors
+    /// The first [`BadOption`], in the order of `config.yaml`.
+    pub fn from_options(options: &Map<String, Value>) -> Result<Self, BadOption> {
+        let options = Options(options);
+        let default = Settings::default();
+        Ok(Self {
+            source_application: options.application("source-application")?,
+            target_application: options.application("target-application")?,
+            source_database_name: options.database("source-database-name")?,
+            target_database_name: options.database("target-database-name")?,
+            settings: Settings {
+                outage_limit: options.number("outage-limit", 30, 86_400, default.outage_limit)?,
+                max_lag_bytes: options.number("max-lag-bytes", 0, 1 << 40, default.max_lag_bytes)?,
+                order: options.choice("order", &ORDERS, default.order)?,
+                copy_jobs: options.number("copy-jobs", 0, 64, default.copy_jobs as u64)? as usize,
+                lock_timeout_ms: options.number("lock-timeout-ms", 1, 60_000, default.lock_timeout_ms)?,
+                verification: options.choice("verification", &VERIFICATIONS, default.verification)?,
+            },
+            log_level: options.choice("log-level", &LEVELS, LevelFilter::Info)?,
+        })
+    }
+}
+
+const ORDERS: [(&str, OrderChoice); 3] = [
+    ("auto", OrderChoice::Auto),
+    ("documented", OrderChoice::Documented),
+    ("migrate-first", OrderChoice::MigrateFirst),
+];
+const VERIFICATIONS: [(&str, Verification); 3] =
+    [("twin", Verification::Twin), ("strict", Verification::Strict), ("counts", Verification::Counts)];
+const LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+struct Options<'a>(&'a Map<String, Value>);
+
+impl Options<'_> {
+    /// A value that is set: neither absent, nor null, nor an empty text.
+    fn set(&self, option: &str) -> Option<&Value> {
+        self.0.get(option).filter(|value| !value.is_null() && value.as_str() != Some(""))
+    }
+
+    fn bad(&self, option: &'static str, accepted: impl Into<String>) -> BadOption {
+        let value = self.0.get(option).unwrap_or(&Value::Null).to_string();
+        BadOption { option, value, accepted: accepted.into() }
+    }
+
+    /// A whole number in a range; JSON may bring it as a float.
+    fn number(&self, option: &'static str, least: u64, most: u64, default: u64) -> Result<u64, BadOption> {
+        let Some(value) = self.set(option) else { return Ok(default) };
+        let whole =
+            value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
+        whole
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| self.bad(option, format!("a whole number from {least} to {most}")))
+    }
+
+    fn choice<T: Copy>(&self, option: &'static str, choices: &[(&str, T)], default: T) -> Result<T, BadOption> {
+        let Some(value) = self.set(option) else { return Ok(default) };
+        let found = choices.iter().find(|(name, _)| value.as_str() == Some(*name));
+        found.map(|(_, choice)| *choice).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.bad(option, format!("one of {}", names.join(", ")))
+        })
+    }
+
+    fn text(&self, option: &'static str, good: fn(&str) -> bool, accepted: &str) -> Result<Option<String>, BadOption> {
+        match self.set(option) {
+            None => Ok(None),
+            Some(Value::String(text)) if good(text) => Ok(Some(text.clone())),
+            Some(_) => Err(self.bad(option, accepted)),
+        }
+    }
+
+    fn application(&self, option: &'static str) -> Result<Option<String>, BadOption> {
+        self.text(option, is_application_name, "an application's name, as juju status shows it")
+    }
+
+    fn database(&self, option: &'static str) -> Result<Option<String>, BadOption> {
+        let good = |text: &str| text.len() <= 63 && !text.contains('\0') && text.trim() == text;
+        self.text(option, good, "a database's name: at most 63 bytes, no blank at its ends")
+    }
+}
+
+/// Juju's rule: lower-case words of letters and digits joined by hyphens, each later word with a letter.
+fn is_application_name(text: &str) -> bool {
+    let mut words = text.split('-');
+    let first = words.next().unwrap_or_default();
+    let plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    first.starts_with(|c: char| c.is_ascii_lowercase())
+        && plain(first)
+        && words.all(|word| plain(word) && word.contains(|c: char| c.is_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(options: Value) -> Result<Config, BadOption> {
+        let Value::Object(map) = options else { panic!("an object") };
+        Config::from_options(&map)
+    }
+
+    #[test]
+    fn unset_options_have_their_defaults() {
+        let config = read(json!({"source-application": null, "order": ""})).unwrap();
+        assert_eq!(config.settings, Settings::default());
+        assert_eq!((config.source_application, config.log_level), (None, LevelFilter::Info));
+    }
+
+    #[test]
+    fn set_options_are_read() {
+        let config = read(json!({
+            "source-application": "kratos", "target-application": "kratos-v2new",
+            "source-database-name": "iam_kratos", "target-database-name": "Odd name",
+            "outage-limit": 600.0, "max-lag-bytes": 1, "order": "migrate-first", "copy-jobs": 64,
+            "lock-timeout-ms": 60000, "verification": "strict", "log-level": "debug"
+        }))
+        .unwrap();
+        assert_eq!(config.source_application.as_deref(), Some("kratos"));
+        assert_eq!(config.target_database_name.as_deref(), Some("Odd name"));
+        assert_eq!(config.settings.outage_limit, 600);
+        assert_eq!(config.settings.order, OrderChoice::MigrateFirst);
+        assert_eq!(config.settings.verification, Verification::Strict);
+        assert_eq!(config.log_level, LevelFilter::Debug);
+    }
+
+    #[test]
+    fn bad_values_are_named_with_what_is_accepted() {
+        let bad = [
+            json!({"outage-limit": 29}),
+            json!({"outage-limit": 86_401}),
+            json!({"outage-limit": 60.5}),
+            json!({"outage-limit": -1}),
+            json!({"outage-limit": "900"}),
+            json!({"max-lag-bytes": -1}),
+            json!({"copy-jobs": 65}),
+            json!({"lock-timeout-ms": 0}),
+            json!({"lock-timeout-ms": 60_001}),
+            json!({"order": "first"}),
+            json!({"verification": "Twin"}),
+            json!({"log-level": "loud"}),
+            json!({"source-application": "Kratos"}),
+            json!({"target-application": "kratos-2"}),
+            json!({"source-database-name": " x"}),
+            json!({"target-database-name": "x".repeat(64)}),
+        ];
+        for options in bad {
+            let (option, value) = options.as_object().and_then(|map| map.iter().next()).unwrap();
+            let error = read(options.clone()).unwrap_err();
+            assert_eq!((error.option, &error.value), (option.as_str(), &value.to_string()));
+        }
+        assert_eq!(
+            read(json!({"order": "first"})).unwrap_err().to_string(),
+            "cannot use the option order: its value is \"first\"; set it to one of auto, documented, migrate-first"
+        );
+    }
+}
