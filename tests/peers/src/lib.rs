@@ -4,8 +4,11 @@
 //! The programs come from `tests/peers/setup`.
 
 pub mod cluster;
+mod folder;
+pub mod kratos;
 pub mod places;
 pub mod ports;
+pub mod seed;
 pub mod wait;
 
 pub use wait::wait_for;

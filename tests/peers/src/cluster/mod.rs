@@ -3,9 +3,10 @@
 //! A cluster is copied from a template that `initdb` made once per version, runs as an unprivileged user, and is
 //! stopped and removed when its value is dropped. What a killed test left behind is swept by the next start.
 
-mod folder;
+mod template;
 mod tls;
 
+use crate::folder::Folder;
 use crate::places::{give_away, postgresql_program, run, unprivileged};
 use crate::ports::Port;
 use crate::wait::wait_for;
@@ -57,8 +58,8 @@ impl Builder {
     }
 
     pub fn start(self) -> anyhow::Result<Cluster> {
-        folder::sweep();
-        let folder = folder::Folder::from_template(self.major)?;
+        let folder = Folder::create()?;
+        template::copy(self.major, &folder.path().join("data"))?;
         let ca_pem = if self.tls { Some(tls::certificate(folder.path())?) } else { None };
         let cluster = Cluster { major: self.major, port: Port::reserve()?, server: Mutex::new(None), ca_pem, folder };
         cluster.configure(&self.settings)?;
@@ -74,7 +75,7 @@ pub struct Cluster {
     port: Port,
     server: Mutex<Option<Child>>,
     ca_pem: Option<String>,
-    folder: folder::Folder,
+    folder: Folder,
 }
 
 impl Cluster {
