@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod apps;
+mod architecture;
 mod catalogs;
+mod charm_files;
 mod postgres;
