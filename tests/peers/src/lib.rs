@@ -3,6 +3,7 @@
 //! Nothing here shares code with the charm: what these modules say about a database is a second opinion.
 //! The programs come from `tests/peers/setup`.
 
+mod blocking;
 pub mod cluster;
 mod folder;
 pub mod kratos;
@@ -10,5 +11,6 @@ pub mod places;
 pub mod ports;
 pub mod seed;
 pub mod wait;
+pub mod writers;
 
 pub use wait::wait_for;
