@@ -57,7 +57,8 @@ impl Server {
 
     /// Opens a session as ourselves: application name `identity_migration <purpose>`,
     /// out of any role that a login hook switched to, with a pinned search path and no timeouts
-    /// inherited from role settings.
+    /// inherited from role settings. The server ends what the session runs soon after the
+    /// coordinator is gone.
     ///
     /// # Errors
     /// [`Error::Server`] when the server cannot be reached or refuses.
@@ -74,7 +75,9 @@ impl Server {
             .batch_execute(
                 "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; SET statement_timeout = 0; \
                  SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-                 SET default_transaction_read_only = off; SET client_min_messages = warning",
+                 SET idle_session_timeout = 0; SET default_transaction_read_only = off; \
+                 SET client_min_messages = warning; SET client_connection_check_interval = '2s'; \
+                 SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'",
             )
             .await
             .map_err(Error::doing(doing.as_str()))?;

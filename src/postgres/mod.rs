@@ -2,11 +2,18 @@
 //! Knows neither Juju nor migrations.
 
 pub mod connect;
+pub mod copy;
 pub mod error;
+pub mod inspect;
+pub mod leftovers;
+mod locks;
 pub mod names;
+pub mod publication;
 pub mod replication;
+pub mod schema;
 pub mod slot;
 mod startup_stream;
+pub mod subscription;
 mod tls;
 
 pub use connect::{Password, Server, Session};

@@ -1,10 +1,31 @@
 //! The PostgreSQL layer on real clusters.
 
 mod connections;
+mod copying;
+mod following;
+mod schema;
 mod slots;
+mod sweeping;
 
 use coordinator::postgres::{Password, Server};
 use peers::cluster::Cluster;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails.
+const POLL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Asks again until the answer is `Ok`; the panic tells the last other answer.
+async fn poll<T, E: Display>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) {
+    let started = Instant::now();
+    loop {
+        match check().await {
+            Ok(_) => return,
+            Err(last) if started.elapsed() > POLL_LIMIT => panic!("waited too long for {what}; last seen: {last}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
 
 /// The superuser's way into a cluster, as a relation would give it.
 fn server(cluster: &Cluster) -> Server {
