@@ -5,12 +5,15 @@
 
 mod blocking;
 pub mod cluster;
+pub mod compare;
 mod folder;
 pub mod kratos;
+mod leftovers;
 pub mod places;
 pub mod ports;
 pub mod seed;
 pub mod wait;
 pub mod writers;
 
+pub use leftovers::left_behind;
 pub use wait::wait_for;
