@@ -1,0 +1,446 @@
+//! Everything that a controller knows: plain data, behind one lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value};
+
+use crate::charm::{CharmFiles, Endpoint, Role};
+use crate::context::Context;
+use crate::event::Event;
+use crate::native::NativeCharm;
+
+/// How a controller behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What `JUJU_VERSION` says. A version that starts with `3.` lets actions
+    /// take undeclared parameters by default.
+    pub version: String,
+    /// The first pause after a failed hook; it doubles up to `retry_cap`.
+    pub retry_first: Duration,
+    pub retry_cap: Duration,
+    /// Time between update-status hooks; `model-config` changes it.
+    pub update_status_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            version: "4.0.14.1".into(),
+            retry_first: Duration::from_millis(500),
+            retry_cap: Duration::from_secs(5),
+            update_status_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A databag and how often it changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Databag {
+    pub data: BTreeMap<String, String>,
+    pub version: u64,
+}
+
+impl Databag {
+    /// Merges changes: an empty value deletes. True when anything changed.
+    pub fn merge(&mut self, changes: &BTreeMap<String, String>) -> bool {
+        let before = self.data.clone();
+        for (key, value) in changes {
+            if value.is_empty() {
+                self.data.remove(key);
+            } else {
+                self.data.insert(key.clone(), value.clone());
+            }
+        }
+        let changed = before != self.data;
+        self.version += u64::from(changed);
+        changed
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct UnitBag {
+    pub bag: Databag,
+    pub in_scope: bool,
+}
+
+/// One side of a relation; a peer relation has one only.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub model: String,
+    pub application: String,
+    pub endpoint: String,
+    pub declared: Endpoint,
+    /// The relation's number in this end's model.
+    pub id: u64,
+    /// What the other side calls this application.
+    pub seen_as: String,
+    pub application_bag: Databag,
+    pub units: BTreeMap<u32, UnitBag>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Relation {
+    pub ends: Vec<End>,
+    pub dying: bool,
+    /// The end of the offering model, for a cross-model relation.
+    pub offering_end: Option<usize>,
+}
+
+impl Relation {
+    pub fn remote_end(&self, end: usize) -> usize {
+        if self.ends.len() == 1 { 0 } else { 1 - end }
+    }
+
+    pub fn is_peer(&self) -> bool {
+        self.ends[0].declared.role == Role::Peer
+    }
+}
+
+/// What a unit's agent has shown its charm of one relation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LocalRelation {
+    pub end: usize,
+    pub created: bool,
+    /// Remote units that joined, with the databag version last announced.
+    pub members: BTreeMap<u32, u64>,
+    pub application_version: u64,
+    /// joined is always followed by changed of the same unit.
+    pub owed_changed: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    pub status: String,
+    pub message: String,
+    pub since: SystemTime,
+}
+
+impl Status {
+    pub fn new(status: &str, message: &str) -> Self {
+        Status { status: status.into(), message: message.into(), since: SystemTime::now() }
+    }
+}
+
+/// One thing a unit agent does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Operation {
+    Hook(Event),
+    Action(u64),
+    Execute(u64),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FailedHook {
+    pub event: Event,
+    pub attempts: u32,
+    pub retry_at: Instant,
+}
+
+/// The process or native call that a unit is busy with.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The hook's name, the action's name, or `run-commands`.
+    pub name: String,
+    /// None for native charms.
+    pub pid: Option<u32>,
+    pub task: Option<u64>,
+}
+
+/// Outcome of a juju-exec command.
+#[derive(Debug, Clone)]
+pub struct ExecuteResult {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub(crate) struct ExecuteRequest {
+    pub id: u64,
+    pub command: String,
+    pub relation: Option<String>,
+    pub done: Sender<ExecuteResult>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Alive,
+    Dying,
+    Dead,
+}
+
+pub(crate) struct Unit {
+    pub life: Life,
+    pub installed: bool,
+    pub started: bool,
+    pub leader_elected: bool,
+    pub upgrade_pending: bool,
+    pub stopped: bool,
+    /// config-changed hooks still owed (one change gives two on a real Juju).
+    pub config_changed: u8,
+    pub charm_revision: u64,
+    pub workload: Status,
+    pub charm_set_status: bool,
+    pub agent: Status,
+    pub state: BTreeMap<String, String>,
+    pub ports: BTreeSet<String>,
+    pub relations: BTreeMap<u64, LocalRelation>,
+    pub secret_events: VecDeque<Event>,
+    pub pending: Option<Event>,
+    pub failed: Option<FailedHook>,
+    pub execute: VecDeque<ExecuteRequest>,
+    pub running: Option<Running>,
+    pub next_update_status: Instant,
+    pub events: Vec<String>,
+}
+
+/// How an application's code runs.
+#[derive(Clone)]
+pub(crate) enum Code {
+    /// A charm folder with `dispatch`.
+    Process(PathBuf),
+    Native(Arc<Mutex<Box<dyn NativeCharm>>>),
+}
+
+pub(crate) struct Application {
+    pub charm: CharmFiles,
+    pub code: Code,
+    pub charm_revision: u64,
+    pub channel: String,
+    pub config: BTreeMap<String, Value>,
+    pub units: BTreeMap<u32, Unit>,
+    pub next_unit: u32,
+    pub leader: Option<u32>,
+    pub status: Option<Status>,
+    pub workload_version: String,
+    pub dying: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Owner {
+    /// A user secret of a model.
+    Model,
+    Application(String),
+    Unit(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Grant {
+    pub model: String,
+    /// An application or a unit of that model.
+    pub subject: String,
+    /// The relation whose end takes the grant away.
+    pub relation: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Consumer {
+    pub revision: u64,
+    pub label: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Secret {
+    pub model: String,
+    pub owner: Owner,
+    pub label: String,
+    pub description: String,
+    pub revisions: BTreeMap<u64, BTreeMap<String, String>>,
+    pub grants: Vec<Grant>,
+    /// By (model, unit).
+    pub consumers: BTreeMap<(String, String), Consumer>,
+}
+
+impl Secret {
+    pub fn latest(&self) -> u64 {
+        self.revisions.keys().next_back().copied().unwrap_or(0)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub operation: u64,
+    pub application: String,
+    pub unit: u32,
+    pub action: String,
+    pub parameters: Map<String, Value>,
+    pub status: String,
+    pub message: String,
+    pub log: Vec<(SystemTime, String)>,
+    pub results: Map<String, Value>,
+    pub enqueued: SystemTime,
+    pub started: Option<SystemTime>,
+    pub completed: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct LogLine {
+    pub at: SystemTime,
+    pub unit: String,
+    pub level: &'static str,
+    pub module: String,
+    pub text: String,
+}
+
+pub(crate) struct Model {
+    pub uuid: String,
+    pub applications: BTreeMap<String, Application>,
+    /// Consumed offers: local name to offer address.
+    pub consumed: BTreeMap<String, String>,
+    pub next_relation: u64,
+    pub next_task: u64,
+    pub tasks: BTreeMap<u64, Task>,
+    pub update_status_interval: Duration,
+    pub log: Vec<LogLine>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub model: String,
+    pub application: String,
+    pub endpoints: Vec<String>,
+}
+
+/// May a unit begin this now? Set by tests that replay a recorded order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Run,
+    Wait,
+    /// Only for the second of two config-changed hooks, which a real Juju
+    /// coalesces now and then.
+    Drop,
+}
+
+/// Asked under the controller's lock: unit, dispatch path, remote unit.
+pub type Gate = Box<dyn FnMut(&str, &str, &str) -> Verdict + Send>;
+
+pub(crate) struct World {
+    pub options: Options,
+    pub folder: PathBuf,
+    pub hook_tool: PathBuf,
+    pub models: BTreeMap<String, Model>,
+    pub relations: BTreeMap<u64, Relation>,
+    pub next_relation_key: u64,
+    pub secrets: BTreeMap<String, Secret>,
+    pub offers: BTreeMap<String, Offer>,
+    pub contexts: HashMap<String, Context>,
+    pub next_execute: u64,
+    pub gate: Option<Gate>,
+    pub stopping: bool,
+}
+
+/// The world and the bell that rings at every change of it.
+pub(crate) struct Shared {
+    pub world: Mutex<World>,
+    pub changed: Condvar,
+}
+
+impl Shared {
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn ring(&self) {
+        self.changed.notify_all();
+    }
+}
+
+/// Who a unit is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct UnitKey {
+    pub model: String,
+    pub application: String,
+    pub number: u32,
+}
+
+impl UnitKey {
+    pub fn unit_name(&self) -> String {
+        format!("{}/{}", self.application, self.number)
+    }
+
+    /// `unit-<application>-<number>`.
+    pub fn tag(&self) -> String {
+        format!("unit-{}-{}", self.application, self.number)
+    }
+}
+
+impl World {
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.get(name)
+    }
+
+    pub fn application(&self, key: &UnitKey) -> Option<&Application> {
+        self.models.get(&key.model)?.applications.get(&key.application)
+    }
+
+    pub fn application_mut(&mut self, key: &UnitKey) -> Option<&mut Application> {
+        self.models.get_mut(&key.model)?.applications.get_mut(&key.application)
+    }
+
+    pub fn unit(&self, key: &UnitKey) -> Option<&Unit> {
+        self.application(key)?.units.get(&key.number)
+    }
+
+    pub fn unit_mut(&mut self, key: &UnitKey) -> Option<&mut Unit> {
+        self.application_mut(key)?.units.get_mut(&key.number)
+    }
+
+    pub fn is_leader(&self, key: &UnitKey) -> bool {
+        self.application(key).is_some_and(|application| application.leader == Some(key.number))
+    }
+
+    pub fn agent_folder(&self, key: &UnitKey) -> PathBuf {
+        self.folder.join(&key.model).join("agents").join(key.tag())
+    }
+
+    pub fn tools_folder(&self, key: &UnitKey) -> PathBuf {
+        self.folder.join(&key.model).join("tools").join(key.tag())
+    }
+
+    pub fn charm_folder(&self, key: &UnitKey) -> PathBuf {
+        self.agent_folder(key).join("charm")
+    }
+
+    pub fn log(&mut self, key: &UnitKey, level: &'static str, module: &str, text: &str) {
+        let line = LogLine {
+            at: SystemTime::now(),
+            unit: key.unit_name(),
+            level,
+            module: module.to_owned(),
+            text: text.to_owned(),
+        };
+        if let Some(model) = self.models.get_mut(&key.model) {
+            model.log.push(line);
+        }
+    }
+}
+
+/// Random lower-case hexadecimal digits.
+pub(crate) fn random_hex(digits: usize) -> String {
+    (0..digits).map(|_| char::from_digit(rand::random_range(0..16), 16).unwrap_or('0')).collect()
+}
+
+/// A secret's id: 20 characters of 0-9a-z.
+pub(crate) fn random_secret_id() -> String {
+    (0..20).map(|_| char::from_digit(rand::random_range(0..32), 36).unwrap_or('0')).collect()
+}
+
+/// A version 4 UUID.
+pub(crate) fn random_uuid() -> String {
+    let hex = random_hex(32);
+    format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+}
+
+impl Application {
+    /// The status of an application whose leader has set none: the worst of
+    /// its units'.
+    pub fn derived_status(&self) -> Status {
+        let severity = ["error", "blocked", "maintenance", "waiting", "active", "unknown"];
+        let rank = |status: &Status| severity.iter().position(|name| *name == status.status).unwrap_or(severity.len());
+        let worst = self.units.values().map(|unit| &unit.workload).min_by_key(|status| rank(status));
+        worst.cloned().unwrap_or_else(|| Status::new("unknown", ""))
+    }
+}
