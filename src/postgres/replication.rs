@@ -108,7 +108,10 @@ async fn blocker(watcher: &Session, walsender: i32) -> Result<String> {
         .await
         .map_err(Error::doing(&doing))?;
     let found: Vec<String> = [row, prepared].into_iter().flatten().map(|row| row.get(0)).collect();
-    if found.is_empty() { Ok("no open transaction, try again".to_owned()) } else { Ok(found.join("; ")) }
+    Ok(match found.is_empty() {
+        true => "no open transaction any more; try again".to_owned(),
+        false => format!("{}; end it, or try again when it has ended", found.join("; ")),
+    })
 }
 
 /// Ends a walsender that still makes its slot, and proves that the slot went with it.
@@ -158,7 +161,12 @@ impl Walsender {
         Ok(Self { client, task })
     }
 
+    /// The process on the server. From here on the server looks every second whether we are still there:
+    /// else a walsender that waits for a transaction would outlive a killed coordinator and leave its slot.
+    /// (The look-out is started by the first SQL statement after the setting, and goes on in commands.)
     async fn pid(&self, doing: &str) -> Result<i32> {
+        let watch = "SET client_connection_check_interval = '1s'";
+        self.client.simple_query(watch).await.map_err(Error::doing(doing))?;
         let row = self.row("SELECT pg_catalog.pg_backend_pid()", doing).await?;
         let pid = field(&row, "pg_backend_pid", doing)?;
         pid.parse().map_err(|_| Error::found(doing, format!("{} as a process id", literal(pid)), UNEXPECTED))

@@ -309,3 +309,67 @@ async fn a_loader_killed_on_the_target_fails_the_copy() {
     let error = copied.unwrap_err().to_string();
     assert!(error.contains("table public.kinds"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_was_cut_off_is_begun_again_and_ends_complete() {
+    let pair = Pair::start((14, 16), SHAPES, ROWS);
+    let (source, target) = pair.sessions().await;
+    let (ours, theirs) = (tables(&source).await.unwrap(), tables(&target).await.unwrap());
+    let names: Vec<TableName> = ours.iter().map(|table| table.name.clone()).collect();
+    let kept = definitions(&target, &names).await.unwrap();
+    for cut in [true, false] {
+        // What is built already is dropped again: the load goes into bare tables.
+        drop_definitions(&target, &kept).await.unwrap();
+        truncate(&target, &names).await.unwrap();
+        let made = create_slot_with_snapshot(&pair.source, "postgres", "ours", POLL_LIMIT).await.unwrap();
+        let holder = hold_snapshot(&pair.source, "postgres", &made.snapshot, &names).await.unwrap();
+        drop(made);
+        let progress = Arc::new(CopyProgress::default());
+        let (done, finished) = unbounded_channel();
+        let parts = plan_copy(&ours, &theirs, 2).unwrap();
+        let (ends, counters) = ((pair.source.clone(), pair.target.clone()), Arc::clone(&progress));
+        let all = kept.clone();
+        let work = tokio::spawn(async move {
+            let ((source, target), build) = (ends, Arc::clone(&counters));
+            tokio::try_join!(
+                copy_parts((&source, "postgres"), (&target, "postgres"), &holder, parts, 2, counters, done),
+                build_definitions(&target, "postgres", all, finished, 2, build),
+            )
+            .map(drop)
+        });
+        if cut {
+            poll("some rows to be there", async || {
+                let figures = progress.figures();
+                if figures.bytes > 10_000_000 { Ok(()) } else { Err(format!("{figures:?}")) }
+            })
+            .await;
+            work.abort();
+            assert!(work.await.unwrap_err().is_cancelled());
+        } else {
+            work.await.unwrap().unwrap();
+        }
+        slot::drop_slot(&source, "ours", POLL_LIMIT).await.unwrap();
+    }
+    assert_eq!(missing(&target, &kept).await.unwrap(), []);
+    for table in &ours {
+        assert_eq!(rows(&pair.old, table), rows(&pair.new, table), "{}", table.name);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_holder_is_noticed() {
+    let pair = Pair::start((16, 16), "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)");
+    let made = create_slot_with_snapshot(&pair.source, "postgres", "ours", POLL_LIMIT).await.unwrap();
+    let names = [TableName::new("public", "t")];
+    let holder = hold_snapshot(&pair.source, "postgres", &made.snapshot, &names).await.unwrap();
+    holder.still_holds().await.unwrap();
+    pair.old
+        .psql(
+            "postgres",
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+             WHERE application_name = 'identity_migration snapshot'",
+        )
+        .unwrap();
+    let error = holder.still_holds().await.unwrap_err().to_string();
+    assert!(error.contains("cannot keep the snapshot"), "{error}");
+}

@@ -257,3 +257,21 @@ async fn publications_keep_to_their_tables_and_columns() {
         assert_eq!(publication::tables_of(&session, "ours").await.unwrap(), None);
     }
 }
+
+#[tokio::test]
+async fn a_slot_that_is_being_read_is_freed_and_dropped() {
+    let (old, new) = (Cluster::start(16).unwrap(), Cluster::start(16).unwrap());
+    old.psql("postgres", SCHEMA).unwrap();
+    new.psql("postgres", SCHEMA).unwrap();
+    let (source, target) = (server(&old), server(&new));
+    let from = source.connect("postgres", "test").await.unwrap();
+    let names = tables(&from).await.unwrap().into_iter().map(|table| PublishedTable::whole(table.name));
+    publication::create(&from, "ours", &names.collect::<Vec<_>>()).await.unwrap();
+    drop(create_slot_with_snapshot(&source, "postgres", "ours", POLL_LIMIT).await.unwrap());
+    follow(&source, &target, "ours").await;
+    drain(&old, &new).await;
+    let busy = slot::wait_inactive(&from, "ours", std::time::Duration::from_millis(100)).await.unwrap_err();
+    assert!(busy.to_string().contains("walsender"), "{busy}");
+    slot::drop_slot(&from, "ours", POLL_LIMIT).await.unwrap();
+    assert_eq!(slot::observe(&from, "ours").await.unwrap(), None);
+}

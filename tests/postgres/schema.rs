@@ -134,3 +134,24 @@ async fn the_tables_are_read_and_their_differences_named() {
     assert_eq!((first.major(), first.timeline, second.major()), (14, 1, 16));
     assert_ne!(first.system_identifier, second.system_identifier);
 }
+
+#[tokio::test]
+async fn a_definition_waits_for_its_lock_without_queueing_others_for_long() {
+    let cluster = Cluster::start(16).unwrap();
+    cluster.psql("postgres", "CREATE TABLE t (n int); CREATE INDEX found ON t (n)").unwrap();
+    let session = server(&cluster).connect("postgres", "test").await.unwrap();
+    let kept = definitions(&session, &[TableName::new("public", "t")]).await.unwrap();
+    drop_definitions(&session, &kept).await.unwrap();
+    let mut writer = cluster.connect("postgres").await.unwrap();
+    let open = writer.transaction().await.unwrap();
+    open.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap();
+    let write_beside = async {
+        // Behind a waiting CREATE INDEX every new writer waits too: it must give way before it gets its lock.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        cluster.psql("postgres", "SET statement_timeout = '5s'; INSERT INTO t VALUES (2)").unwrap();
+        open.commit().await.unwrap();
+    };
+    let (created, ()) = tokio::join!(create(&session, &kept[0]), write_beside);
+    created.unwrap();
+    assert_eq!(missing(&session, &kept).await.unwrap(), []);
+}

@@ -1,6 +1,6 @@
 //! Slots with an exported snapshot, their deadline and their removal.
 
-use super::server;
+use super::{poll, server};
 use coordinator::postgres::replication::create_slot_with_snapshot;
 use coordinator::postgres::{Error, slot};
 use peers::cluster::Cluster;
@@ -77,4 +77,29 @@ async fn a_blocked_slot_ends_at_its_deadline_names_the_blocker_and_leaves_nothin
     assert!(error.to_string().contains("prepared transaction forgotten"), "{error}");
     cluster.psql("postgres", "ROLLBACK PREPARED 'forgotten'").unwrap();
     create_slot_with_snapshot(&source, "postgres", "blocked", SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_blocked_slot_goes_with_a_coordinator_that_goes() {
+    let cluster = Cluster::start(14).unwrap();
+    cluster.psql("postgres", "CREATE TABLE held (n int)").unwrap();
+    let mut blocker = cluster.connect("postgres").await.unwrap();
+    let open = blocker.transaction().await.unwrap();
+    open.execute("INSERT INTO held VALUES (1)", &[]).await.unwrap();
+    let source = server(&cluster);
+    let watcher = source.connect("postgres", "test").await.unwrap();
+    let creating = tokio::spawn(async move { create_slot_with_snapshot(&source, "postgres", "orphan", SOON).await });
+    poll("the slot to be half made", async || {
+        let state = slot::observe(&watcher, "orphan").await.unwrap();
+        if state.as_ref().is_some_and(|state| state.active_pid.is_some()) { Ok(()) } else { Err(format!("{state:?}")) }
+    })
+    .await;
+    creating.abort();
+    assert!(creating.await.unwrap_err().is_cancelled());
+    poll("the half-made slot to go", async || match slot::observe(&watcher, "orphan").await.unwrap() {
+        None => Ok(()),
+        Some(state) => Err(format!("{state:?}")),
+    })
+    .await;
+    open.rollback().await.unwrap();
 }

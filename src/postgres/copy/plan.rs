@@ -75,6 +75,7 @@ impl CopyPart {
 
 /// Plans the copy of every table in `source`, biggest parts first. Tables are split by page ranges:
 /// that works whatever the key is (random ones too), and since 14 the server reads only the pages asked for.
+/// Give it only tables that are [`Table::is_replicable`].
 ///
 /// # Errors
 /// [`Error::Found`] when the target has no such table or column to take the rows.
