@@ -18,3 +18,4 @@ pub mod charm;
 pub mod juju;
 pub mod migration;
 pub mod postgres;
+pub mod steps;

@@ -7,3 +7,4 @@ mod architecture;
 mod catalogs;
 mod charm_files;
 mod postgres;
+mod preflight;

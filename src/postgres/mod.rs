@@ -5,15 +5,17 @@ pub mod connect;
 pub mod copy;
 pub mod error;
 pub mod inspect;
-pub mod leftovers;
 mod locks;
+pub mod leftovers;
 pub mod names;
 pub mod publication;
+pub mod reach;
 pub mod replication;
 pub mod schema;
 pub mod slot;
 mod startup_stream;
 pub mod subscription;
+pub mod survey;
 mod tls;
 
 pub use connect::{Password, Server, Session};

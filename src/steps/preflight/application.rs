@@ -1,0 +1,242 @@
+//! Checks of the two applications: releases, servers, identity schemas, order.
+
+use super::checks::{Judgement, bad, good};
+use super::contents::Counted;
+use super::{Facts, Side};
+use crate::apps::{Health, Readable, Recognised};
+use crate::migration::Order;
+
+/// Seconds that the documented order grants a person and the server's start, inside the outage.
+const DOCUMENTED_MARGIN: u64 = 600;
+/// What the application's own action grants when it is not told otherwise, in seconds.
+const ACTION_DEFAULT: u64 = 120;
+
+pub(super) fn source_release(facts: &Facts) -> Judgement {
+    let (app, side) = (facts.look.app, &facts.source);
+    let place = side.survey.place();
+    let table = app.migration_table;
+    match side.contents.app_schemas.as_slice() {
+        [] => {
+            return bad(
+                format!("{place} has no table {table}"),
+                "check option source-database-name and the relation source-database",
+            );
+        }
+        [_] => {}
+        several => {
+            return bad(
+                format!("{place} has {table} in the schemas {}", several.join(", ")),
+                "drop the schemas that the application does not use",
+            );
+        }
+    }
+    match &side.schema {
+        Recognised::Release(name) => {
+            good(format!("{} {name} ({} migrations)", app.title, side.contents.migrations.len()))
+        }
+        Recognised::Empty | Recognised::Between { .. } => bad(
+            format!("{place} has {}", side.schema),
+            "run the source application's run-migration until it succeeds, then preflight again",
+        ),
+        Recognised::Unknown { foreign } => bad(
+            format!("{place} has {}", side.schema),
+            match foreign {
+                0 => format!("refresh the source application to {} {} or newer first", app.title, oldest(facts)),
+                _ => format!("take a newer revision of {}, which knows this release", facts.look.coordinator),
+            },
+        ),
+    }
+}
+
+fn oldest(facts: &Facts) -> String {
+    facts.look.app.releases().first().map(|release| release.name.clone()).unwrap_or_default()
+}
+
+pub(super) fn same_migrations(facts: &Facts) -> Judgement {
+    let (source, target) = (&facts.source.contents.migrations, &facts.target.contents.migrations);
+    let title = facts.look.app.title;
+    if source == target {
+        return good(format!("the same {} schema migrations on both sides", source.len()));
+    }
+    let (behind, ahead) = (source.difference(target).count(), target.difference(source).count());
+    let found = format!(
+        "the target has {}, the source {} ({behind} migrations only on the source, {ahead} only on the target)",
+        facts.target.schema, facts.source.schema
+    );
+    let fresh =
+        format!("the source's release on a fresh database (juju integrate {} with it)", facts.look.target_application);
+    match &facts.target.schema {
+        Recognised::Release(name) if behind == 0 && facts.look.run.is_some() => {
+            good(format!("the target was migrated to {title} {name} in the run that is under way"))
+        }
+        Recognised::Empty => {
+            bad(found, format!("let the target application start once with {fresh}: it makes its schema by itself"))
+        }
+        _ if behind > 0 => bad(found, format!("bring the target to {fresh}; refresh it after that")),
+        _ => bad(
+            found,
+            format!(
+                "the target was migrated too early: begin with {fresh}, then refresh, and leave run-migration to the runbook"
+            ),
+        ),
+    }
+}
+
+pub(super) fn source_serves(facts: &Facts) -> Judgement {
+    let (app, side) = (facts.look.app, &facts.source);
+    let running = match &side.health {
+        None => {
+            return bad(
+                "its relation gives no address",
+                "integrate source-kratos with the source application's kratos-info, and give it a public route",
+            );
+        }
+        Some(Health::Ready { version }) => version,
+        Some(health) => {
+            return bad(
+                format!("the source application is {health}"),
+                "repair it before a migration: what it serves is the measure afterwards",
+            );
+        }
+    };
+    match (&side.schema, app.release_of(running)) {
+        // An older server on a newer schema is "ready" too, so both are compared.
+        (Recognised::Release(name), Some(release)) if &release.name != name => bad(
+            format!("the source application is ready at {running}, its database has the schema of {name}"),
+            "check that source-kratos and source-database belong to the same application",
+        ),
+        (_, None) => bad(
+            format!("the source application is ready at {running}, a release that is not known here"),
+            format!("refresh {} to a revision that knows it", facts.look.coordinator),
+        ),
+        _ => good(format!("ready, {} {running}", app.title)),
+    }
+}
+
+pub(super) fn source_identity(facts: &Facts) -> Judgement {
+    match (&facts.source.readable, &facts.source.contents.some_identity) {
+        (Some(Readable::Yes { schema_id }), _) => good(format!("an identity was read, schema {schema_id}")),
+        (Some(Readable::Missing), _) => bad(
+            "the source application does not know an identity of its own database",
+            "check that source-kratos and source-database belong together, and restart the application if its database was restored",
+        ),
+        (Some(Readable::Failed { status, message }), _) => {
+            bad(format!("reading an identity failed with {status}: {message}"), "repair that on the source first")
+        }
+        (None, None) => good("there is no identity yet"),
+        (None, Some(_)) => bad("the source application did not answer", "see source-application"),
+    }
+}
+
+pub(super) fn target_serves(facts: &Facts) -> Judgement {
+    let (app, side, from) = (facts.look.app, &facts.target, facts.source.release());
+    match &side.health {
+        None => good("its relation gives no address yet (it has no public route)"),
+        Some(health @ (Health::Down(_) | Health::NotReady { .. })) => {
+            good(format!("{health}: quiet, as it should be before the copy"))
+        }
+        Some(Health::Ready { version }) => match (app.release_of(version), from) {
+            (None, _) => bad(
+                format!("the target application runs {version}, a release that is not known here"),
+                format!("refresh {} to a revision that knows it", facts.look.coordinator),
+            ),
+            (Some(to), Some(from)) if older(facts, &to.name, from) => bad(
+                format!("the target application runs {version}, the source {from}"),
+                format!("juju refresh {} to a newer revision", facts.look.target_application),
+            ),
+            _ => good(format!("ready, {} {version}", app.title)),
+        },
+    }
+}
+
+/// Whether release `a` comes before release `b`.
+fn older(facts: &Facts, a: &str, b: &str) -> bool {
+    let releases = facts.look.app.releases();
+    let place = |name: &str| releases.iter().position(|release| release.is(name));
+    matches!((place(a), place(b)), (Some(a), Some(b)) if a < b)
+}
+
+pub(super) fn identity_schemas(facts: &Facts) -> Judgement {
+    let used = match &facts.source.contents.schema_ids {
+        Counted::Known(used) => used,
+        Counted::TooLong => {
+            return good(
+                "too many identities to group at once: compare `SELECT DISTINCT schema_id` with the target's schemas",
+            );
+        }
+        Counted::NoSuchTable => return good("no identities table"),
+    };
+    let total: i64 = used.values().sum();
+    let Some(configured) = &facts.target.schema_ids else {
+        return good(format!(
+            "{total} identities of {} schemas; the target does not serve yet: run preflight again when it does",
+            used.len()
+        ));
+    };
+    let missing: Vec<String> = used
+        .iter()
+        .filter(|(id, _)| !configured.contains(id))
+        .map(|(id, count)| format!("{id} ({count} identities)"))
+        .collect();
+    if missing.is_empty() {
+        good(format!("{total} identities of {} schemas, all configured on the target", used.len()))
+    } else {
+        bad(
+            format!("not configured on the target: {}", missing.join(", ")),
+            format!(
+                "give {} the source's identity_schemas and default_identity_schema_id: every read of such an identity fails",
+                facts.look.target_application
+            ),
+        )
+    }
+}
+
+pub(super) fn order(facts: &Facts) -> Judgement {
+    match facts.order() {
+        Ok(chosen) => good(match chosen.order {
+            Order::MigrateFirst => format!("migrate-first, outside the outage ({})", chosen.reason),
+            Order::Documented => format!("documented, the schema migration inside the outage ({})", chosen.reason),
+        }),
+        Err(reason) => bad(
+            format!("order=migrate-first is impossible: {reason}"),
+            format!("juju config {} order=auto", facts.look.coordinator),
+        ),
+    }
+}
+
+pub(super) fn migration_time(facts: &Facts) -> Judgement {
+    let seconds = facts.migration_seconds();
+    let rows = facts.source.survey.all_estimated_rows();
+    if seconds <= ACTION_DEFAULT {
+        good(format!("{seconds} s are ample for about {rows} rows"))
+    } else {
+        bad(
+            format!(
+                "about {rows} rows: {seconds} s should be granted, the application's own action grants {ACTION_DEFAULT}"
+            ),
+            format!("run it through {} (which passes this on), or with timeout={seconds}", facts.look.coordinator),
+        )
+    }
+}
+
+pub(super) fn outage_limit(facts: &Facts) -> Judgement {
+    let limit = facts.look.settings.outage_limit;
+    let inside =
+        facts.order().is_ok_and(|chosen| chosen.order == Order::Documented) && is_upgrade(&facts.source, &facts.target);
+    let wanted = facts.migration_seconds() + DOCUMENTED_MARGIN;
+    if !inside {
+        good(format!("the lease is {limit} s; no schema migration falls into it"))
+    } else if limit >= wanted {
+        good(format!("the lease is {limit} s, the documented order may take {wanted}"))
+    } else {
+        bad(
+            format!("the lease is {limit} s, the documented order may take {wanted} s (migration, start, a person)"),
+            format!("juju config {} outage-limit={wanted}", facts.look.coordinator),
+        )
+    }
+}
+
+/// Whether a schema migration lies ahead: not when the target already serves the source's schema.
+fn is_upgrade(source: &Side, target: &Side) -> bool {
+    !(source.schema == target.schema && target.running().is_some_and(|to| source.release() == Some(to)))
+}

@@ -1,0 +1,109 @@
+//! Checks of the rows.
+
+use super::Facts;
+use super::checks::{Judgement, bad, good};
+use super::contents::Counted;
+use super::schema::listed;
+
+pub(super) fn target_empty(facts: &Facts) -> Judgement {
+    if let Some(run) = &facts.look.run {
+        return good(format!("run {run} is filling it"));
+    }
+    let app = facts.look.app;
+    let own = |table: &str| app.is_migration_table(table) || app.is_seeded_table(table) || table == app.networks_table;
+    let survey = &facts.target.survey;
+    let occupied: Vec<String> = survey
+        .occupied
+        .iter()
+        .filter(|table| !own(&table.name))
+        .map(|table| {
+            let rows =
+                survey.tables.iter().find(|t| &t.name == table).and_then(|t| t.estimated_rows).filter(|rows| *rows > 0);
+            rows.map_or_else(|| table.to_string(), |rows| format!("{table} (about {rows} rows)"))
+        })
+        .collect();
+    if occupied.is_empty() {
+        let networks = facts.target.contents.networks.len();
+        good(format!("nothing but what {} itself puts there (networks rows: {networks})", app.title))
+    } else {
+        bad(
+            format!("rows in {}: {}", survey.place(), listed(&occupied)),
+            format!(
+                "make sure that this is the right database; give {} a fresh one, because preparing the target empties it",
+                facts.look.target_application
+            ),
+        )
+    }
+}
+
+pub(super) fn networks(facts: &Facts) -> Judgement {
+    match facts.source.contents.networks.as_slice() {
+        [] => bad(
+            format!("no networks row in {}", facts.source.survey.place()),
+            "let the source application start once: it makes its own",
+        ),
+        [(id, created)] => good(format!("one network, {id}, of {created}")),
+        several => {
+            let rows: Vec<String> = several.iter().map(|(id, created)| format!("{id} of {created}")).collect();
+            bad(
+                format!("{} networks rows on the source: {}", several.len(), listed(&rows)),
+                "the server serves the oldest; find out which one has the identities (SELECT nid, count(*) FROM identities GROUP BY 1) and delete the other",
+            )
+        }
+    }
+}
+
+pub(super) fn credential_types(facts: &Facts) -> Judgement {
+    let (source, target) = (&facts.source.contents.credential_types, &facts.target.contents.credential_types);
+    let other: Vec<String> = source
+        .iter()
+        .filter(|(name, id)| target.get(*name) != Some(id))
+        .map(|(name, id)| match target.get(name) {
+            Some(theirs) => format!("{name} is {id} on the source, {theirs} on the target"),
+            None => format!("{name} is only on the source"),
+        })
+        .collect();
+    if other.is_empty() {
+        good(format!("{} credential types of the source, all on the target with the same ids", source.len()))
+    } else {
+        bad(
+            listed(&other),
+            "nothing by hand: the source's rows replace the target's; check after the flip that every login method works",
+        )
+    }
+}
+
+pub(super) fn orphans(facts: &Facts) -> Judgement {
+    match &facts.source.contents.orphans {
+        Counted::Known(found) if found.is_empty() => {
+            good("every identifier and session device has its parent, in its network")
+        }
+        Counted::Known(found) => {
+            let rows: Vec<String> = found.iter().map(|(what, count)| format!("{count} {what}")).collect();
+            bad(
+                listed(&rows),
+                "delete these rows, or set their nid, before a migration to 26.2: it cannot back-fill them",
+            )
+        }
+        Counted::TooLong => bad(
+            "too many rows to count at once",
+            "before a migration to 26.2, count identifiers and devices whose parent has another nid, or none",
+        ),
+        Counted::NoSuchTable => good("no table that the step to 26.2 fills"),
+    }
+}
+
+pub(super) fn courier_queue(facts: &Facts) -> Judgement {
+    match &facts.source.contents.queued_messages {
+        Counted::Known(0) => good("no message waits"),
+        Counted::Known(count) => bad(
+            format!("{count} messages are queued on the source"),
+            "decide before the flip: the target's courier sends them soon after it opens; UPDATE courier_messages SET status = 4 abandons them",
+        ),
+        Counted::TooLong => bad(
+            "too many messages to count at once",
+            "count queued courier_messages before the flip: the target would send them",
+        ),
+        Counted::NoSuchTable => good("no courier table"),
+    }
+}
