@@ -4,14 +4,17 @@
 pub mod connect;
 pub mod copy;
 pub mod error;
+pub mod fence;
 pub mod inspect;
 pub mod leftovers;
 mod locks;
+pub mod marker;
 pub mod names;
 pub mod publication;
 pub mod reach;
 pub mod replication;
 pub mod schema;
+pub mod sequences;
 pub mod slot;
 mod startup_stream;
 pub mod subscription;
