@@ -6,5 +6,6 @@ mod apps;
 mod architecture;
 mod catalogs;
 mod charm_files;
+mod fence;
 mod postgres;
 mod preflight;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const POLL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks again until the answer is `Ok`; the panic tells the last other answer.
-async fn poll<T, E: Display>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) {
+pub(crate) async fn poll<T, E: Display>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) {
     let started = Instant::now();
     loop {
         match check().await {
@@ -28,7 +28,7 @@ async fn poll<T, E: Display>(what: &str, mut check: impl AsyncFnMut() -> Result<
 }
 
 /// The superuser's way into a cluster, as a relation would give it.
-fn server(cluster: &Cluster) -> Server {
+pub(crate) fn server(cluster: &Cluster) -> Server {
     let (user, password) = cluster.superuser();
     Server {
         host: cluster.host().to_owned(),

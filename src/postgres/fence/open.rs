@@ -4,19 +4,10 @@ use super::row::{self, FenceRow, FenceState};
 use super::{explain, is_lock_failure, transact};
 use crate::postgres::connect::{Server, Session};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::inspect::{ClusterIdentity, cluster_identity};
 use crate::postgres::names::literal;
-use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
-
-/// Which server this is: a failover keeps the first and changes the second.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// `pg_control_system().system_identifier`, as text: it needs all 64 bits.
-    pub system_identifier: String,
-    /// The timeline that WAL is written on now.
-    pub timeline: u32,
-}
 
 /// What else must hold for the target to open, asked in the same statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +15,7 @@ pub struct OpenOnlyIf {
     /// This slot must be in this database, its WAL kept.
     pub reverse_slot: Option<String>,
     /// The server must be this one, on this timeline.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClusterIdentity>,
 }
 
 /// The answer to [`open_target`].
@@ -60,22 +51,6 @@ pub struct Standbys {
     pub behind: Vec<String>,
 }
 
-/// Reads who this server is.
-///
-/// # Errors
-/// [`Error::Server`] when it cannot be asked (a standby in recovery refuses too).
-pub async fn identity(session: &Session) -> Result<Identity> {
-    let row = session
-        .query_one(
-            "SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
-             FROM pg_control_system()",
-            &[],
-        )
-        .await
-        .map_err(Error::doing(format!("read the identity of the server at {}", session.address)))?;
-    Ok(Identity { system_identifier: row.get(0), timeline: row.get::<_, i32>(1).unsigned_abs() })
-}
-
 /// Opens a closed generation of the target with one conditional update: nothing changes where a subscription of this
 /// database is enabled or a condition of `only_if` does not hold. Also opens the target for the application's own
 /// schema migration; closing it again is [`super::close_target`] with a new generation.
@@ -84,7 +59,7 @@ pub async fn identity(session: &Session) -> Result<Identity> {
 /// [`Error::Found`] when a newer worker has taken over; [`Error::Server`] when the server refuses.
 pub async fn open_target(session: &Session, generation: &str, epoch: i64, only_if: &OpenOnlyIf) -> Result<Opening> {
     let doing = format!("open database {} on {}", session.database, session.address);
-    let identity = identity(session).await?;
+    let identity = cluster_identity(session).await?;
     if let Some(wanted) = only_if.identity.as_ref().filter(|wanted| **wanted != identity) {
         return Ok(Opening::Refused(format!("the server is {identity:?}, not {wanted:?}")));
     }
@@ -157,7 +132,7 @@ pub async fn make_permanent(
 ) -> Result<Permanent> {
     let session = server.connect(database, "hand-over").await?;
     let doing = format!("close database {database} on {} for good", session.address);
-    let before = identity(&session).await?;
+    let before = cluster_identity(&session).await?;
     match try_permanent(&session, &doing, generation, epoch, lock_timeout).await {
         Ok(true) => {}
         Ok(false) => {
@@ -204,9 +179,9 @@ async fn try_permanent(
     Ok(updated.is_some())
 }
 
-async fn read_again(server: &Server, database: &str, generation: &str, before: &Identity) -> Result<Permanent> {
+async fn read_again(server: &Server, database: &str, generation: &str, before: &ClusterIdentity) -> Result<Permanent> {
     let session = server.connect(database, "hand-over").await?;
-    let now = identity(&session).await?;
+    let now = cluster_identity(&session).await?;
     if now != *before {
         return Ok(Permanent::Unknown(format!("the server was {before:?} and is now {now:?}")));
     }
