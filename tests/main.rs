@@ -6,6 +6,7 @@ mod apps;
 mod architecture;
 mod catalogs;
 mod charm_files;
+mod compare;
 mod fence;
 mod postgres;
 mod preflight;

@@ -1,6 +1,7 @@
 //! PostgreSQL only: connections, catalogs, slots, copying, the fence, comparison.
 //! Knows neither Juju nor migrations.
 
+pub mod compare;
 pub mod connect;
 pub mod copy;
 pub mod error;
