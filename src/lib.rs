@@ -19,3 +19,4 @@ pub mod juju;
 pub mod migration;
 pub mod postgres;
 pub mod steps;
+pub mod worker;

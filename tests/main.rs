@@ -10,3 +10,4 @@ mod compare;
 mod fence;
 mod postgres;
 mod preflight;
+mod runbook;

@@ -35,6 +35,23 @@ pub struct Request {
     pub accept_unverified: bool,
 }
 
+impl Request {
+    /// A request with nothing but an action's name and its goal.
+    pub fn plain(action: &str, goal: Goal) -> Self {
+        Self {
+            action: action.to_owned(),
+            goal,
+            settings: Settings::default(),
+            with_refresh: false,
+            channel: String::new(),
+            revision: 0,
+            migration_timeout: 0,
+            keep_source_fenced: true,
+            accept_unverified: false,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

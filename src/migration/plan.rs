@@ -40,6 +40,8 @@ pub enum Next {
     End,
     /// The goal is reached.
     Reached,
+    /// A rollback was asked for, but the target already took writes.
+    TooLate,
     /// Nothing was asked for.
     Rest,
 }
@@ -57,7 +59,7 @@ pub fn next(state: &State) -> Next {
         return next_undo(run);
     }
     if request.goal == Goal::RolledBack {
-        return if run.phase.may_roll_back() { Next::RollBack } else { Next::Reached };
+        return if run.phase.may_roll_back() { Next::RollBack } else { Next::TooLate };
     }
     match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
         Some(step) => Next::Do(step),
@@ -180,13 +182,9 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             Phase::Migrating => refuse("the target's schema migration is under way", "run-migration"),
             _ => refuse("nothing is being replicated", "replicate"),
         },
-        Goal::RolledBack if past(phase) => Err(Refusal {
-            sentence: format!(
-                "cannot {action}: the target already took writes (phase {phase}), and the road back with reverse \
-                 replication is not built yet; stay on the target and report what is wrong there"
-            ),
-            instead: String::new(),
-        }),
+        Goal::RolledBack if past(phase) => {
+            Err(Refusal { sentence: too_late(phase), instead: usual_next(state).to_owned() })
+        }
         Goal::RolledBack => Ok(()),
         Goal::Finalized => match phase {
             Phase::Flipped | Phase::Finalized => Ok(()),
@@ -195,6 +193,31 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             _ => refuse(&format!("the migration is only {phase}"), "rollback"),
         },
     }
+}
+
+/// Decides whether the target can be compared while it follows.
+///
+/// # Errors
+/// [`Refusal`] when it does not follow, or when writes are stopped and the drain compares by itself.
+pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
+    let refuse = |why: String, instead: &str| {
+        Err(Refusal { sentence: format!("cannot verify: {why}; run {instead}"), instead: instead.to_owned() })
+    };
+    match (state.active(), state.phase()) {
+        (Some(run), Phase::Following) => Ok(run),
+        (_, Phase::Idle | Phase::Prepared | Phase::Copying) => {
+            refuse("the target does not follow yet".into(), "replicate")
+        }
+        (_, phase) => refuse(format!("in phase {phase} the runbook compares by itself"), "show"),
+    }
+}
+
+/// The sentence for a rollback after the open.
+pub fn too_late(phase: Phase) -> String {
+    format!(
+        "cannot roll back: the target already took writes (phase {phase}) and going back by undoing would lose them; \
+         stay on the target"
+    )
 }
 
 /// The action that usually comes next, with its parameters; empty when there is none.

@@ -14,6 +14,7 @@ pub mod names;
 pub mod publication;
 pub mod reach;
 pub mod replication;
+pub mod reset;
 pub mod schema;
 pub mod sequences;
 pub mod slot;

@@ -1,4 +1,106 @@
 //! The hands: one file per step, with do and undo together. Every step observes before it acts, so
 //! it may be begun again at any point.
 
+pub mod begin;
+pub mod catch_up;
+pub mod context;
+pub mod copy;
+pub mod drain;
+pub mod fence;
+pub mod finalize;
+pub mod flip;
+pub mod follow;
+pub mod gates;
+pub mod hand_over;
+pub mod migrate;
+pub mod observe;
 pub mod preflight;
+pub mod prepare;
+pub mod refresh;
+pub mod store;
+pub mod verify;
+pub mod watch;
+pub mod world;
+
+pub use begin::begin;
+pub use context::{Answer, Context, Live, Outcome, ProgressSink};
+pub use fence::{highest_epoch, take_over};
+pub use store::Store;
+pub use watch::watch;
+pub use world::{Application, Applications, World};
+
+use crate::migration::{Record, Step};
+
+/// Does one step; answers where it is.
+///
+/// # Errors
+/// The step's failure, with what it asks for.
+pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
+    match step {
+        Step::Preflight => begin::check(context).await,
+        Step::Prepare => prepare::perform(context).await,
+        Step::Refresh => refresh::perform(context).await,
+        Step::Copy => copy::perform(context).await,
+        Step::Follow => follow::perform(context).await,
+        Step::Pause => follow::pause(context).await,
+        Step::Migrate => migrate::perform(context).await,
+        Step::CatchUp => catch_up::perform(context).await,
+        Step::Gates => gates::perform(context).await,
+        Step::Fence => fence::perform(context).await,
+        Step::Drain => drain::perform(context).await,
+        Step::Snapshot => verify::snapshot(context).await,
+        Step::Verify => verify::perform(context).await,
+        Step::HandOver => hand_over::perform(context).await,
+        Step::Flip => flip::perform(context).await,
+        Step::Finalize => finalize::perform(context).await,
+    }
+}
+
+/// Undoes one step. A step that leaves nothing behind says so here.
+///
+/// # Errors
+/// The undo's failure.
+pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
+    match step {
+        Step::Prepare => prepare::undo(context).await,
+        Step::Copy => copy::undo(context).await,
+        Step::Follow => follow::undo(context).await,
+        Step::Migrate => migrate::undo(context).await,
+        Step::CatchUp => catch_up::undo(context).await,
+        Step::Fence => fence::undo(context).await,
+        Step::Snapshot => verify::undo(context).await,
+        Step::HandOver => hand_over::undo(context).await,
+        // Preflight and the gates only look. A refreshed application stays refreshed: its revision is
+        // the operator's. A paused subscription goes with `follow`, carried sequences with `copy`, the
+        // comparison with `snapshot`. Nothing after the hand-over is ever undone.
+        Step::Preflight
+        | Step::Refresh
+        | Step::Pause
+        | Step::Gates
+        | Step::Drain
+        | Step::Verify
+        | Step::Flip
+        | Step::Finalize => Ok(Outcome::Done(serde_json::Value::Null)),
+    }
+}
+
+/// A record in the words of the worker's log.
+pub fn explain(record: &Record) -> String {
+    match record {
+        Record::Requested(request) => format!("{} was asked for", request.action),
+        Record::Settled { failure: None } => "the request is reached".into(),
+        Record::Settled { failure: Some(failure) } => failure.to_string(),
+        Record::RunStarted { run, order, reason, .. } => format!("run {run} begins, order {}: {reason}", order.name()),
+        Record::Started { step } => format!("begin to {}", step.describe()),
+        Record::Done { step, .. } => format!("done: {}", step.describe()),
+        Record::Failed { failure, .. } => failure.to_string(),
+        Record::Noted { step, name, .. } => format!("{}: noted {name}", step.name()),
+        Record::Lost { step, reason } => format!("step {} must be done again: {reason}", step.name()),
+        Record::Lifted { reason } => format!("the fence was lifted: {reason}"),
+        Record::RollbackStarted => "everything is going to be undone".into(),
+        Record::UndoStarted { step } => format!("begin to undo: {}", step.describe()),
+        Record::Undone { step } => format!("undone: {}", step.describe()),
+        Record::RunEnded => "the run ended".into(),
+        Record::Brokered { side, consumers } => format!("{consumers} consumer relations were given the {side:?}"),
+    }
+}

@@ -1,0 +1,198 @@
+//! Watching a request for a while. The work goes on in the worker; killing the action harms nothing,
+//! and running it again goes on watching.
+
+use super::actions::{Desk, Reply};
+use super::broker;
+use crate::migration::journal::{Request, Side};
+use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often the journal is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often a new progress line is shown.
+const LINES: Duration = Duration::from_secs(2);
+
+/// A request that is not settled is watched at least this long, so that what is already true, or waits for
+/// a person, is said at once.
+const AT_LEAST: Duration = Duration::from_secs(4);
+
+/// Watches until the request is settled, waits for a person, or the time is over.
+///
+/// # Errors
+/// The journal's or a hook tool's.
+pub async fn watch(desk: &Desk<'_>, request: &Request, state: &mut State, wait: Duration) -> anyhow::Result<Reply> {
+    let began = Instant::now();
+    let wait = match (request.action.as_str(), wait.as_secs()) {
+        ("run-migration", 0) if request.migration_timeout > 0 => Duration::from_secs(request.migration_timeout + 300),
+        ("run-migration", 0) => Duration::from_secs(1200),
+        _ => wait,
+    }
+    .max(AT_LEAST);
+    let mut shown = String::new();
+    let mut shown_at = Instant::now() - LINES;
+    loop {
+        desk.store.refresh(state).await?;
+        if broker::wanted(state) == Side::Target
+            && state.active().is_some_and(|run| run.brokered != Some(Side::Target))
+            && let Some(record) = broker::tell(desk.tools, desk.gathered, state)?
+        {
+            desk.store.append(&record).await?;
+            continue;
+        }
+        let progress = desk.store.progress().await?;
+        if state.request.is_none() && (settled(request, state) || state.failure.is_some()) {
+            return Ok(ended(desk, request, state, &progress));
+        }
+        if let Some(waiting) = &progress.waiting
+            && state.request.is_some()
+            && !waiting.next.is_empty()
+            && began.elapsed() > Duration::from_secs(1)
+        {
+            return Ok(Reply {
+                outcome: "waiting",
+                message: waiting.reason.clone(),
+                next: waiting.next.clone(),
+                more: figures(state, &progress),
+            });
+        }
+        let line = line(state, &progress);
+        if line != shown && shown_at.elapsed() >= LINES {
+            desk.tools.log_progress(&line)?;
+            shown = line;
+            shown_at = Instant::now();
+        }
+        if began.elapsed() >= wait {
+            return Ok(still(desk, request, state, &progress));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Settled, and what the action promised beside it is there too.
+fn settled(request: &Request, state: &State) -> bool {
+    // The comparison runs beside the hand-over; drain promises its result.
+    let compares = request.goal == Goal::Drained
+        && state.active().is_some_and(|run| run.is_done(Step::Snapshot) && !run.is_done(Step::Verify));
+    !compares
+}
+
+/// A line of progress.
+fn line(state: &State, progress: &Progress) -> String {
+    let text = match (&progress.waiting, &progress.trouble) {
+        (Some(waiting), _) => &waiting.reason,
+        (None, Some(trouble)) => trouble,
+        (None, None) => &progress.text,
+    };
+    format!("{}: {}", state.phase(), if text.is_empty() { &progress.step } else { text })
+}
+
+/// The request came to its end.
+fn ended(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress) -> Reply {
+    let more = figures(state, progress);
+    if let Some(failure) = &state.failure {
+        let next = match request.goal {
+            Goal::RolledBack | Goal::Finalized => desk.command(&request.action),
+            _ => desk.command(plan::usual_next(state)),
+        };
+        return Reply { more, ..Reply::failed(failure.sentence.clone(), next) };
+    }
+    let mut reply =
+        Reply { outcome: "done", message: sentence(request, state), next: desk.command(plan::usual_next(state)), more };
+    if request.goal == Goal::Finalized {
+        reply.next = retire(desk, state);
+    }
+    reply
+}
+
+/// The time is over; the work is not.
+fn still(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress) -> Reply {
+    let (outcome, message) = match (&progress.waiting, &progress.trouble) {
+        (Some(waiting), _) => ("waiting", waiting.reason.clone()),
+        (None, Some(trouble)) => ("waiting", trouble.clone()),
+        (None, None) => ("running", line(state, progress)),
+    };
+    let next = progress.waiting.as_ref().map(|w| w.next.clone()).filter(|next| !next.is_empty());
+    Reply {
+        outcome,
+        message,
+        next: next.unwrap_or_else(|| desk.command(&request.action)),
+        more: figures(state, progress),
+    }
+}
+
+/// What was reached, in one sentence.
+fn sentence(request: &Request, state: &State) -> String {
+    let run = state.run.as_ref();
+    match request.goal {
+        Goal::Refreshed => "the target application has its new revision".into(),
+        Goal::Following => "the target follows the source".into(),
+        Goal::Migrated => "the target's schema is migrated and its server passed every gate".into(),
+        Goal::Drained if run.is_some_and(|r| r.order == Order::Documented && !r.is_done(Step::Migrate)) => {
+            "writes are stopped and the target has everything; migrate its schema within the lease".into()
+        }
+        Goal::Drained => "writes are stopped and the target has everything".into(),
+        Goal::Flipped => "the target takes writes and consumers are pointed at it".into(),
+        Goal::RolledBack => "the source takes writes, nothing of ours is left in either database".into(),
+        Goal::Finalized => "nothing of ours is left; the way back is closed".into(),
+    }
+}
+
+/// The commands that retire the source, one a line.
+fn retire(desk: &Desk<'_>, state: &State) -> String {
+    use super::relations::Side;
+    let coordinator = &desk.context.application;
+    let source = &desk.gathered.applications.source;
+    let mut lines = Vec::new();
+    if let Some(kratos) = desk.gathered.relations.kratos(Side::Source).ready() {
+        lines.push(format!("juju remove-relation {coordinator}:source-kratos {}", kratos.application));
+    }
+    lines.push(format!("juju remove-application {}{}", source.model_flag(), source.name));
+    if let Some(database) = desk.gathered.relations.database(Side::Source).ready() {
+        lines.push(format!("juju remove-relation {coordinator}:source-database {}", database.application));
+    }
+    let fence = state.run.as_ref().and_then(|run| run.output(Step::Finalize, "remove-source-fence"));
+    let kept = fence.and_then(Value::as_array).map(Vec::len).unwrap_or(0);
+    if kept > 0 {
+        lines.push("# to use the source's database again, run the statements in remove-source-fence there".into());
+    }
+    lines.join("\n")
+}
+
+/// Figures for results, where they exist.
+pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
+    let mut more = BTreeMap::new();
+    let Some(run) = &state.run else { return more };
+    let mut put = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            more.insert(name.to_owned(), value);
+        }
+    };
+    let of = |step: Step, name: &str| output(run, step, name);
+    put("bytes-copied", of(Step::Copy, "bytes-copied").or(progress.bytes_copied.map(|n| n.to_string())));
+    put("rows-copied", of(Step::Copy, "rows-copied").or(progress.rows_copied.map(|n| n.to_string())));
+    put("drain-ms", of(Step::Drain, "drain-ms"));
+    put("outage-ms", of(Step::HandOver, "outage-ms"));
+    put("rows-verified", of(Step::Verify, "rows-verified"));
+    put("rows-different", of(Step::Verify, "rows-different"));
+    if matches!(run.phase, Phase::Following | Phase::Copying | Phase::Migrating) {
+        put("lag-bytes", progress.lag_bytes.map(|lag| lag.to_string()));
+        put("eta-seconds", progress.eta_seconds.map(|eta| eta.to_string()));
+    }
+    if let Some(statements) = run.output(Step::Finalize, "remove-source-fence").and_then(Value::as_array)
+        && !statements.is_empty()
+    {
+        let text: Vec<&str> = statements.iter().filter_map(Value::as_str).collect();
+        put("remove-source-fence", Some(text.join("\n")));
+    }
+    more
+}
+
+fn output(run: &Run, step: Step, name: &str) -> Option<String> {
+    run.output(step, name).filter(|value| !value.is_null()).map(|value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    })
+}

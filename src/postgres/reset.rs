@@ -1,0 +1,135 @@
+//! Giving a migrated target the source's schema back, so that the same target can be used again.
+//!
+//! The target's rows are copies and are given up; its tables are altered by comparing catalogs, and
+//! its indexes and constraints come from the definitions that were kept before the first copy.
+
+use super::connect::Session;
+use super::error::{Error, Result};
+use super::inspect::{self, Column, Table};
+use super::names::{TableName, ident};
+use super::schema::{self, Definition};
+use super::{copy, locks};
+use std::time::Duration;
+
+/// How long a lock may be waited for, all in all.
+const LOCK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes the target's tables like the source's: extra tables and columns go, missing ones come, types,
+/// defaults and NOT NULL follow. Empties every table but those that the application's own migrations
+/// fill (`seeded`), from which only rows unknown to the source go, by the first column of their key.
+/// The versions in `migration_table` become the source's.
+///
+/// # Errors
+/// [`Error::Server`] when a server refuses; [`Error::Found`] when a difference stays.
+pub async fn make_like(
+    source: &Session,
+    target: &Session,
+    definitions: &[Definition],
+    migration_table: &str,
+    seeded: &[&str],
+) -> Result<()> {
+    let wanted = inspect::tables(source).await?;
+    let found = inspect::tables(target).await?;
+    let data: Vec<TableName> =
+        found.iter().map(|t| t.name.clone()).filter(|name| name.name != migration_table).collect();
+    let now = schema::definitions(target, &data).await?;
+    schema::drop_definitions(target, &now).await?;
+    copy::truncate(target, &data.iter().filter(|n| !seeded.contains(&n.name.as_str())).cloned().collect::<Vec<_>>())
+        .await?;
+    for table in &found {
+        match wanted.iter().find(|candidate| candidate.name == table.name) {
+            None => {
+                run(target, &format!("DROP TABLE {}", table.name.sql()), &format!("drop table {}", table.name)).await?
+            }
+            Some(like) => alter(target, table, like).await?,
+        }
+    }
+    for name in data.iter().filter(|name| seeded.contains(&name.name.as_str())) {
+        keep_known_rows(source, target, name).await?;
+    }
+    if let Some(table) = wanted.iter().find(|table| table.name.name == migration_table) {
+        keep_known_rows(source, target, &table.name).await?;
+    }
+    for definition in schema::missing(target, definitions).await? {
+        schema::create(target, &definition).await?;
+    }
+    let left = inspect::schema_differences(&wanted, &inspect::tables(target).await?);
+    match left.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::found(
+            "give the target the source's schema back",
+            format!("{} differences stay, first: {first}", left.len()),
+            "deploy a fresh target application and database at the source's release, and relate them instead",
+        )),
+    }
+}
+
+/// Brings one table's columns to those of its twin. The table is empty (or seeded), so this is quick.
+async fn alter(target: &Session, now: &Table, like: &Table) -> Result<()> {
+    let mut actions = Vec::new();
+    for column in &now.columns {
+        match like.columns.iter().find(|c| c.name == column.name) {
+            None => actions.push(format!("DROP COLUMN {}", ident(&column.name))),
+            Some(wanted) => actions.extend(differences(column, wanted)),
+        }
+    }
+    for column in like.columns.iter().filter(|c| !now.columns.iter().any(|n| n.name == c.name)) {
+        let default = column.default.as_ref().map(|d| format!(" DEFAULT {d}")).unwrap_or_default();
+        let not_null = if column.not_null { " NOT NULL" } else { "" };
+        actions.push(format!("ADD COLUMN {} {}{default}{not_null}", ident(&column.name), column.type_name));
+    }
+    if actions.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("ALTER TABLE {} {}", now.name.sql(), actions.join(", "));
+    run(target, &sql, &format!("alter table {}", now.name)).await
+}
+
+fn differences(now: &Column, wanted: &Column) -> Vec<String> {
+    let name = ident(&now.name);
+    let mut actions = Vec::new();
+    if now.type_name != wanted.type_name {
+        actions.push(format!("ALTER COLUMN {name} TYPE {0} USING {name}::{0}", wanted.type_name));
+    }
+    if now.not_null != wanted.not_null {
+        actions.push(format!("ALTER COLUMN {name} {} NOT NULL", if wanted.not_null { "SET" } else { "DROP" }));
+    }
+    if now.default != wanted.default && !wanted.generated {
+        actions.push(match &wanted.default {
+            Some(default) => format!("ALTER COLUMN {name} SET DEFAULT {default}"),
+            None => format!("ALTER COLUMN {name} DROP DEFAULT"),
+        });
+    }
+    actions
+}
+
+/// Deletes the rows whose first column the source does not know. Both tables are small by nature.
+async fn keep_known_rows(source: &Session, target: &Session, table: &TableName) -> Result<()> {
+    let doing = format!("give table {table} the source's rows back");
+    let column: String = source
+        .query_one(
+            "SELECT a.attname FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0
+             AND NOT a.attisdropped ORDER BY a.attnum LIMIT 1",
+            &[&table.sql()],
+        )
+        .await
+        .map_err(Error::doing(&doing))?
+        .get(0);
+    let rows = source
+        .query(&format!("SELECT {}::text FROM {}", ident(&column), table.sql()), &[])
+        .await
+        .map_err(Error::doing(&doing))?;
+    let known: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    // Our own fence, where it is on the table, lets this session pass as it lets the apply worker.
+    target.batch_execute("SET session_replication_role = replica").await.map_err(Error::doing(&doing))?;
+    let deleted = target
+        .execute(&format!("DELETE FROM {} WHERE {}::text <> ALL($1)", table.sql(), ident(&column)), &[&known])
+        .await
+        .map_err(Error::doing(&doing))?;
+    log::debug!("{deleted} rows of {table} were unknown to the source");
+    Ok(())
+}
+
+async fn run(target: &Session, sql: &str, doing: &str) -> Result<()> {
+    locks::run(target, sql, &format!("{doing} on {}", target.address), LOCK_LIMIT).await
+}

@@ -1,0 +1,73 @@
+//! How a run begins: the order is chosen, then everything is checked before anything is touched.
+
+use super::context::{Answer, Context, Outcome};
+use super::observe;
+use super::preflight::{self, Look, Verdict};
+use super::world::{Application, Applications, World};
+use crate::apps::{Health, KRATOS, Recognised};
+use crate::migration::{Failure, Record, Settings, Verification};
+use crate::postgres::names::RunId;
+use serde_json::json;
+
+/// Chooses the order and names the run.
+///
+/// # Errors
+/// The servers'; an order that the source's release does not allow.
+pub async fn begin(context: &mut Context<'_>) -> Result<Record, Failure> {
+    let from = match observe::recognise(&context.world.source("begin").await?).await? {
+        Recognised::Release(name) => Some(name),
+        _ => None,
+    };
+    let to = match observe::target_health(context).await {
+        Health::Ready { version } => Some(version),
+        _ => None,
+    };
+    let chosen =
+        preflight::choose(&KRATOS, context.settings().order, from.as_deref(), to.as_deref()).map_err(|found| {
+            Failure::operator("begin in the migrate-first order", found, "set the option order to auto or documented")
+        })?;
+    Ok(Record::RunStarted {
+        run: RunId::random().as_str().to_owned(),
+        order: chosen.order,
+        strict: context.settings().verification == Verification::Strict,
+        reason: chosen.reason,
+    })
+}
+
+/// Where `preflight` looks.
+pub fn look(world: &World, applications: &Applications, settings: &Settings, run: Option<String>) -> Look {
+    let server =
+        |application: &Application| (!application.admin_endpoint.is_empty()).then(|| observe::server(application));
+    Look {
+        app: &KRATOS,
+        source: world.source.clone(),
+        source_database: world.source_database.clone(),
+        target: world.target.clone(),
+        target_database: world.target_database.clone(),
+        source_app: server(&applications.source),
+        target_app: server(&applications.target),
+        settings: settings.clone(),
+        run,
+        coordinator: applications.coordinator.clone(),
+        target_application: format!("{}{}", applications.target.model_flag(), applications.target.name),
+    }
+}
+
+/// The checks of `preflight`, before anything is touched.
+///
+/// # Errors
+/// The first check that failed, with its cure.
+pub async fn check(context: &mut Context<'_>) -> Answer {
+    context.progress.say("checking both sides");
+    let run = context.run()?.id.clone();
+    let findings = preflight::preflight(look(context.world, context.applications, context.settings(), Some(run))).await;
+    if let Some(first) = findings.iter().find(|finding| finding.verdict == Verdict::Fail) {
+        let failed = preflight::failed(&findings);
+        return Err(Failure::operator(
+            "begin",
+            format!("{} ({failed} of {} checks failed)", first.found, findings.len()),
+            format!("{}; see {} for all", first.cure, context.command("preflight")),
+        ));
+    }
+    Ok(Outcome::Done(json!({"checks": findings.len(), "checks-warned": preflight::warned(&findings)})))
+}

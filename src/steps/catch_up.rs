@@ -1,0 +1,79 @@
+//! After the schema change: fills for what the new schema demands and late rows lack, then the
+//! subscription goes on.
+
+use super::context::{Answer, Context, Outcome};
+use super::follow::caught_up;
+use super::prepare::forward;
+use crate::apps::{KRATOS, Pair, fills, pair};
+use crate::migration::{Failure, Step};
+use crate::postgres::{Error, subscription};
+
+/// Installs the pair's fills, enables the subscription, waits until it is nearly caught up.
+///
+/// # Errors
+/// The servers'; a pair of releases that did not earn this order.
+pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let pair = earned_pair(context)?;
+    let target = context.world.target("catch-up").await?;
+    for statement in fills::install(pair.fills, "public") {
+        target.batch_execute(&statement).await.map_err(Error::doing("install a fill on the target"))?;
+    }
+    let name = forward(context)?;
+    subscription::enable(&target, &name).await?;
+    caught_up(context, &target, &name, Step::CatchUp).await
+}
+
+/// The pair that the migration turned out to be.
+fn earned_pair(context: &Context<'_>) -> Result<&'static Pair, Failure> {
+    let (from, to) = releases(context);
+    match pair(&KRATOS, &from, &to) {
+        Some(pair) if pair.earned => Ok(pair),
+        _ => Err(Failure::operator(
+            "go on in the migrate-first order",
+            format!("the target's schema is release {to}, and {from} to {to} has not been proven for this order"),
+            format!(
+                "run {}, set `juju config {} order=documented`, then start again",
+                context.command("rollback"),
+                context.applications.coordinator
+            ),
+        )),
+    }
+}
+
+/// The releases before and after the schema migration, as `migrate` found them.
+pub fn releases(context: &Context<'_>) -> (String, String) {
+    let field = |name: &str| {
+        context
+            .state
+            .active()
+            .and_then(|run| run.output(Step::Migrate, name))
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (field("from"), field("to"))
+}
+
+/// Removes the fills; `follow` drops the subscription.
+///
+/// # Errors
+/// The server's.
+pub async fn undo(context: &mut Context<'_>) -> Answer {
+    remove_fills(context).await?;
+    Ok(Outcome::Done(serde_json::Value::Null))
+}
+
+/// Removes the fills of this run's pair, if it had any.
+///
+/// # Errors
+/// The server's.
+pub async fn remove_fills(context: &Context<'_>) -> Result<(), Failure> {
+    let (from, to) = releases(context);
+    if let Some(pair) = pair(&KRATOS, &from, &to) {
+        let target = context.world.target("undo").await?;
+        for statement in fills::remove(pair.fills, "public") {
+            target.batch_execute(&statement).await.map_err(Error::doing("remove a fill from the target"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What a step is given, and what it may answer.
+
+use super::store::Store;
+use super::world::{Applications, World};
+use crate::migration::journal::{Request, Waiting};
+use crate::migration::{Class, Failure, Progress, Record, Run, Settings, State, Step};
+use crate::postgres::Error;
+use crate::postgres::compare::{CompareProgress, Verdict};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// A step answers one of these, or a [`Failure`]; nothing else.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its end was observed; the figures go into the journal.
+    Done(Value),
+    /// Not yet; look again after this long.
+    Again(Duration),
+    /// Something outside must happen first.
+    Wait(Waiting),
+}
+
+/// What a step, its undo or a watch answers.
+pub type Answer = Result<Outcome, Failure>;
+
+/// What lives in the worker's memory only; all of it can be made again, or its loss is told.
+#[derive(Default)]
+pub struct Live {
+    /// The comparison of the twin snapshots, while it runs.
+    pub comparison: Option<JoinHandle<Result<Verdict, Error>>>,
+    /// Its progress.
+    pub compare_progress: Arc<CompareProgress>,
+    /// When the watch looked last.
+    pub watched: Option<Instant>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(task) = &self.comparison {
+            task.abort();
+        }
+    }
+}
+
+/// What a step is given.
+pub struct Context<'a> {
+    /// The two sides.
+    pub world: &'a World,
+    /// What the relations tell of the applications.
+    pub applications: &'a Applications,
+    /// The journal.
+    pub store: &'a Store,
+    /// The journal, replayed; refreshed by [`Context::note`].
+    pub state: &'a mut State,
+    /// The request that is worked on.
+    pub request: Request,
+    /// This worker's epoch: fence rows are written under it.
+    pub epoch: i64,
+    /// What is going on, for status and `show`.
+    pub progress: &'a ProgressSink,
+    /// What lives in memory only.
+    pub live: &'a mut Live,
+}
+
+impl Context<'_> {
+    /// The run that is under way.
+    ///
+    /// # Errors
+    /// A defect in the plan: a step outside any run.
+    pub fn run(&self) -> Result<&Run, Failure> {
+        self.state.active().ok_or_else(|| Failure::operator("work on a step", "no run is under way", "run show"))
+    }
+
+    /// The settings in force for this request.
+    pub fn settings(&self) -> &Settings {
+        &self.request.settings
+    }
+
+    /// Records an intent or a finding of a step.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn note(&mut self, step: Step, name: &str, value: Value) -> Result<(), Failure> {
+        self.store.append(&Record::Noted { step, name: name.to_owned(), value }).await?;
+        self.store.refresh(self.state).await?;
+        Ok(())
+    }
+
+    /// A note's text, if it was written.
+    pub fn noted(&self, step: Step, name: &str) -> Option<String> {
+        self.state.active()?.note(step, name)?.as_str().map(str::to_owned)
+    }
+
+    /// `juju run <coordinator>/leader <action>`.
+    pub fn command(&self, action: &str) -> String {
+        format!("juju run {}/leader {action}", self.applications.coordinator)
+    }
+}
+
+/// A place for progress that steps write often and the worker flushes now and then.
+#[derive(Default)]
+pub struct ProgressSink(Mutex<Progress>);
+
+impl ProgressSink {
+    /// Changes the progress in place.
+    pub fn update(&self, change: impl FnOnce(&mut Progress)) {
+        // A poisoned lock only means that a task panicked between two plain assignments.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Says what is going on.
+    pub fn say(&self, text: impl Into<String>) {
+        let text = text.into();
+        self.update(|p| p.text = text);
+    }
+
+    /// A copy.
+    pub fn read(&self) -> Progress {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// SQLSTATE classes and codes that heal by themselves: connection trouble, serialization and deadlock,
+/// a lock not available in time, an operator's shutdown, too many connections.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let heals = error.is_connection()
+            || matches!(error, Error::Timeout { .. })
+            || error.sqlstate().is_some_and(|state| {
+                let code = state.code();
+                code.starts_with("08")
+                    || code.starts_with("40")
+                    || code.starts_with("57P")
+                    || matches!(code, "55P03" | "53300")
+            });
+        match (&error, heals) {
+            (Error::Found { .. }, _) => Failure { sentence: error.to_string(), class: Class::Operator },
+            (_, true) => Failure { sentence: format!("{error}; trying again"), class: Class::Retry },
+            (_, false) => {
+                Failure { sentence: format!("{error}; mend that and run the action again"), class: Class::Operator }
+            }
+        }
+    }
+}
+
+/// Something outside must happen first: `next` is the command, or empty when it happens by itself.
+pub fn wait(reason: impl Into<String>, next: impl Into<String>) -> Answer {
+    Ok(Outcome::Wait(Waiting { reason: reason.into(), next: next.into() }))
+}

@@ -1,0 +1,215 @@
+//! The initial copy: a slot with its exported snapshot, every table in that snapshot, then indexes,
+//! foreign keys and statistics. A copy that was cut off starts again from a new slot.
+
+use super::context::{Answer, Context, Outcome};
+use super::observe::{self, human_bytes};
+use super::prepare::forward;
+use crate::apps::KRATOS;
+use crate::migration::{Failure, Step};
+use crate::postgres::copy::{self, CopyProgress};
+use crate::postgres::names::TableName;
+use crate::postgres::schema::{self, Definition, DefinitionKind};
+use crate::postgres::{inspect, replication, slot, subscription};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the slot may wait for transactions that were running before it.
+const SLOT_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a slot's walsender may take to end.
+const SLOT_ENDS: Duration = Duration::from_secs(30);
+
+/// Copies everything, from the beginning.
+///
+/// # Errors
+/// The servers'; a schema that is no longer the source's; a transaction that the slot waits for.
+pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let began = Instant::now();
+    let name = forward(context)?;
+    let tables = observe::replicated_tables(context)?;
+    let source = context.world.source("copy").await?;
+    let target = context.world.target("copy").await?;
+    refuse_other_schema(context).await?;
+    clear(context, &name).await?;
+    let definitions = definitions(context, &tables).await?;
+    context.progress.say("emptying the target");
+    schema::drop_definitions(&target, &definitions).await?;
+    copy::truncate(&target, &tables).await?;
+    context.progress.say("waiting for the slot and its snapshot");
+    let snapshot = replication::create_slot_with_snapshot(
+        &context.world.source,
+        &context.world.source_database,
+        &name,
+        SLOT_WITHIN,
+    )
+    .await?;
+    let identity = inspect::cluster_identity(&source).await?;
+    context
+        .note(
+            Step::Copy,
+            "slot",
+            json!({"consistent-point": snapshot.consistent_point.to_string(), "identity": observe::identity_value(&identity)}),
+        )
+        .await?;
+    let wanted: Vec<_> =
+        inspect::tables(&source).await?.into_iter().filter(|table| tables.contains(&table.name)).collect();
+    let jobs = jobs(context, &source).await?;
+    let world = context.world;
+    let into = inspect::tables(&target).await?;
+    let parts = copy::plan_copy(&wanted, &into, jobs)?;
+    let holder = copy::hold_snapshot(&world.source, &world.source_database, &snapshot.snapshot, &tables).await?;
+    // From here on the holder keeps the snapshot.
+    drop(snapshot);
+    let progress = Arc::new(CopyProgress::default());
+    let (table_done, finished) = tokio::sync::mpsc::unbounded_channel();
+    let load = async {
+        tokio::try_join!(
+            copy::copy_parts(
+                (&world.source, &world.source_database),
+                (&world.target, &world.target_database),
+                &holder,
+                parts,
+                jobs,
+                Arc::clone(&progress),
+                table_done,
+            ),
+            copy::build_definitions(
+                &world.target,
+                &world.target_database,
+                definitions,
+                finished,
+                jobs,
+                Arc::clone(&progress),
+            ),
+        )
+    };
+    tokio::pin!(load);
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            ended = &mut load => { ended?; break; }
+            _ = ticks.tick() => tell(context, &progress, began),
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    tell(context, &progress, began);
+    Ok(Outcome::Done(json!({
+        "bytes-copied": progress.figures().bytes,
+        "rows-copied": progress.figures().rows,
+        "seconds": seconds,
+        "jobs": jobs,
+    })))
+}
+
+/// As many streams as were asked for; else as many as the smaller side's cores are likely to feed.
+async fn jobs(context: &Context<'_>, source: &crate::postgres::Session) -> Result<usize, Failure> {
+    if context.settings().copy_jobs > 0 {
+        return Ok(context.settings().copy_jobs);
+    }
+    let row = source
+        .query_one("SELECT current_setting('max_worker_processes')::int", &[])
+        .await
+        .map_err(crate::postgres::Error::doing("size the copy"))?;
+    // The charms derive this setting from the cores (twice as many); half of it is the cores.
+    let workers: i32 = row.get(0);
+    Ok(usize::try_from(workers / 2).unwrap_or(2).clamp(2, 8))
+}
+
+/// Rate and time left go into status and `show`.
+fn tell(context: &Context<'_>, progress: &CopyProgress, began: Instant) {
+    let now = progress.figures();
+    let rate = now.planned_bytes_done as f64 / began.elapsed().as_secs_f64().max(0.001);
+    let left = now.planned_bytes_total.saturating_sub(now.planned_bytes_done);
+    let copied_all = now.parts_total > 0 && now.parts_done == now.parts_total;
+    let eta = (rate > 0.0 && !copied_all).then(|| (left as f64 / rate).ceil() as u64);
+    context.progress.update(|p| {
+        p.bytes_copied = Some(now.bytes);
+        p.rows_copied = Some(now.rows);
+        p.eta_seconds = eta;
+        p.text = if copied_all {
+            format!(
+                "copied {}, {} of {} indexes and constraints built",
+                human_bytes(now.bytes),
+                now.definitions_done,
+                now.definitions_total
+            )
+        } else {
+            let eta = eta.map(|eta| format!(", about {eta} s left")).unwrap_or_default();
+            format!(
+                "copied {} of about {}, {}/s{eta}",
+                human_bytes(now.bytes),
+                human_bytes(now.planned_bytes_total),
+                human_bytes(rate as u64)
+            )
+        };
+    });
+}
+
+/// A copy into another schema would fail half-way, or silently lose a column.
+async fn refuse_other_schema(context: &Context<'_>) -> Result<(), Failure> {
+    let source = inspect::tables(&context.world.source("schema").await?).await?;
+    let target = inspect::tables(&context.world.target("schema").await?).await?;
+    let differences = inspect::schema_differences(&source, &target);
+    match differences.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure::operator(
+            "copy",
+            format!("the target's schema is not the source's ({} differences, first: {first})", differences.len()),
+            format!("run {}, then start again with both applications at one release", context.command("rollback")),
+        )),
+    }
+}
+
+/// Removes what a copy that was cut off left: a subscription without its slot, a slot without its snapshot.
+async fn clear(context: &Context<'_>, name: &str) -> Result<(), Failure> {
+    let target = context.world.target("copy").await?;
+    if subscription::state(&target, name).await?.is_some() {
+        super::follow::drop_subscription(context).await?;
+    }
+    let source = context.world.source("copy").await?;
+    slot::drop_slot(&source, name, SLOT_ENDS).await?;
+    Ok(())
+}
+
+/// The target's indexes and constraints, journalled before they are dropped for the first time.
+async fn definitions(context: &mut Context<'_>, tables: &[TableName]) -> Result<Vec<Definition>, Failure> {
+    if let Some(noted) = noted_definitions(context) {
+        return Ok(noted);
+    }
+    let target = context.world.target("definitions").await?;
+    let definitions = schema::definitions(&target, tables).await?;
+    context.note(Step::Copy, "definitions", json!(definitions)).await?;
+    Ok(definitions)
+}
+
+/// The definitions that the journal holds.
+pub fn noted_definitions(context: &Context<'_>) -> Option<Vec<Definition>> {
+    let value = context.state.active()?.note(Step::Copy, "definitions")?;
+    serde_json::from_value(value.clone()).ok()
+}
+
+/// Drops the slot, empties the target (but for what its own migrations put there) and rebuilds
+/// every index and constraint, so that the target is as the application made it.
+///
+/// # Errors
+/// The servers'.
+pub async fn undo(context: &mut Context<'_>) -> Answer {
+    let name = forward(context)?;
+    let source = context.world.source("undo").await?;
+    slot::drop_slot(&source, &name, SLOT_ENDS).await?;
+    if let Some(definitions) = noted_definitions(context) {
+        let target = context.world.target("undo").await?;
+        let tables = observe::replicated_tables(context)?;
+        let keys: Vec<Definition> =
+            definitions.iter().filter(|d| d.kind == DefinitionKind::ForeignKey).cloned().collect();
+        // TRUNCATE refuses a table that another one's foreign key points at, unless both go together.
+        schema::drop_definitions(&target, &keys).await?;
+        let emptied: Vec<TableName> = tables.into_iter().filter(|table| !KRATOS.is_seeded_table(&table.name)).collect();
+        copy::truncate(&target, &emptied).await?;
+        for definition in schema::missing(&target, &definitions).await? {
+            schema::create(&target, &definition).await?;
+        }
+    }
+    Ok(Outcome::Done(serde_json::Value::Null))
+}

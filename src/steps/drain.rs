@@ -1,0 +1,84 @@
+//! The target applies the last change, provably; sequences are carried over.
+
+use super::context::{Answer, Context, Outcome};
+use super::observe;
+use super::prepare::forward;
+use crate::migration::{Failure, Step};
+use crate::postgres::{fence, inspect, marker, sequences};
+use serde_json::json;
+use std::time::Duration;
+
+/// How long the drain may take before it is looked at again from the start.
+const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long the marker's commit may wait for the source's synchronous standby.
+const MARKER_WITHIN: Duration = Duration::from_secs(15);
+
+/// Values that sessions may have cached of a sequence without using them.
+const SEQUENCE_MARGIN: u32 = 100;
+
+/// Commits a marker behind the last write and waits until the target shows it and has flushed
+/// everything before it.
+///
+/// # Errors
+/// The servers'; a table that took writes unfenced; a cluster that is not the one we began with.
+pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let source = context.world.source("drain").await?;
+    let target = context.world.target("drain").await?;
+    let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
+    refuse_unfenced(context, &generation).await?;
+    refuse_other_clusters(context).await?;
+    context.progress.say("applying the last changes on the target");
+    let name = forward(context)?;
+    let point = marker::drain_point(&source, MARKER_WITHIN).await?;
+    marker::wait_drained(&source, &target, &name, &point, DRAIN_WITHIN).await?;
+    let carried = sequences::set(&target, &point.sequences, SEQUENCE_MARGIN).await?;
+    let drained_at = super::migrate::now_ms();
+    let from = context.run()?.note(Step::Fence, "fenced-from").and_then(|v| v.as_i64()).unwrap_or(drained_at);
+    Ok(Outcome::Done(json!({
+        "drain-ms": drained_at - from,
+        "drained-at": drained_at,
+        "sequences": carried.set,
+    })))
+}
+
+/// A table that somebody created, or whose trigger somebody dropped, would make the proof void.
+///
+/// # Errors
+/// The finding.
+pub async fn refuse_unfenced(context: &Context<'_>, generation: &str) -> Result<(), Failure> {
+    let source = context.world.source("drain").await?;
+    let unfenced = fence::unfenced_tables(&source, generation).await?;
+    match unfenced.first() {
+        None => Ok(()),
+        Some(table) => Err(Failure::operator(
+            "drain",
+            format!("{} tables of the source are not fenced, first {table}", unfenced.len()),
+            format!("run {}; see who changes tables of {}", context.command("rollback"), source.database),
+        )),
+    }
+}
+
+/// A failover under our feet means another history: nothing may be concluded from it.
+///
+/// # Errors
+/// The finding.
+pub async fn refuse_other_clusters(context: &Context<'_>) -> Result<(), Failure> {
+    let noted = context.run()?.note(Step::Prepare, "identity").cloned().unwrap_or_default();
+    for (side, session) in
+        [("source", context.world.source("identity").await?), ("target", context.world.target("identity").await?)]
+    {
+        let now = observe::identity_value(&inspect::cluster_identity(&session).await?);
+        if noted.get(side) != Some(&now) {
+            return Err(Failure::operator(
+                "hand over",
+                format!(
+                    "the {side} at {} is not the cluster that the migration began with (failover?): {now}",
+                    session.address
+                ),
+                format!("run {}, then start again", context.command("rollback")),
+            ));
+        }
+    }
+    Ok(())
+}

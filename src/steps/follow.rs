@@ -1,0 +1,115 @@
+//! The subscription on the copy's slot. PostgreSQL's own worker applies; nothing of ours touches a row.
+
+use super::context::{Answer, Context, Outcome};
+use super::observe::human_bytes;
+use super::prepare::forward;
+use crate::migration::{Failure, Step};
+use crate::postgres::names::PREFIX;
+use crate::postgres::subscription::SubscriptionSpec;
+use crate::postgres::{Session, slot, subscription};
+use serde_json::json;
+use std::time::Duration;
+
+/// How long the apply worker may take to end.
+const WORKER_ENDS: Duration = Duration::from_secs(30);
+
+/// Creates the subscription where it is missing, enables it, waits until it is nearly caught up.
+///
+/// # Errors
+/// The servers'; an apply error of the subscription.
+pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let target = context.world.target("follow").await?;
+    let name = forward(context)?;
+    if subscription::state(&target, &name).await?.is_none() {
+        let world = context.world;
+        let spec = SubscriptionSpec {
+            name: name.clone(),
+            slot: name.clone(),
+            publication: name.clone(),
+            conninfo: world.source.conninfo(&world.source_database, &format!("{PREFIX} subscription")),
+            // A source of 14 or 15 cannot filter; nothing else replicates into it while we follow.
+            only_local_changes: false,
+        };
+        subscription::create(&world.target, &world.target_database, &spec).await?;
+    }
+    subscription::enable(&target, &name).await?;
+    caught_up(context, &target, &name, Step::Follow).await
+}
+
+/// Done when the worker applies and the lag is within the limit.
+///
+/// # Errors
+/// The servers'; an apply error.
+pub async fn caught_up(context: &mut Context<'_>, target: &Session, name: &str, step: Step) -> Answer {
+    let source = context.world.source("lag").await?;
+    let Some(state) = subscription::state(target, name).await? else {
+        return Err(Failure::operator(
+            "follow the source",
+            "the subscription was dropped",
+            "run rollback, then replicate",
+        ));
+    };
+    if !state.enabled {
+        return Err(Failure::operator(
+            format!("{} ", step.describe()).trim_end(),
+            format!("the subscription was disabled after an apply error, see the log of {}", target.address),
+            "mend what the log names, then run the action again",
+        ));
+    }
+    let Some(slot) = slot::observe(&source, name).await? else {
+        return Err(Failure::operator("follow the source", "the slot is gone", "run replicate for a new copy"));
+    };
+    let lag = slot.lag_bytes.and_then(|l| u64::try_from(l).ok()).unwrap_or(0);
+    context.progress.update(|p| {
+        p.lag_bytes = Some(lag);
+        p.text = format!("catching up, {} behind", human_bytes(lag));
+    });
+    if slot.active_pid.is_some() && state.worker_pid.is_some() && lag <= context.settings().max_lag_bytes {
+        return Ok(Outcome::Done(json!({"lag-bytes": lag})));
+    }
+    Ok(Outcome::Again(Duration::from_millis(200)))
+}
+
+/// Stops the subscription; the slot keeps what comes meanwhile.
+///
+/// # Errors
+/// The servers'.
+pub async fn pause(context: &mut Context<'_>) -> Answer {
+    stop(context).await?;
+    Ok(Outcome::Done(serde_json::Value::Null))
+}
+
+/// Disables the subscription and waits until its worker is gone and the source's slot is inactive.
+///
+/// # Errors
+/// The servers'; a worker that does not end.
+pub async fn stop(context: &Context<'_>) -> Result<(), Failure> {
+    let target = context.world.target("pause").await?;
+    let name = forward(context)?;
+    if subscription::state(&target, &name).await?.is_some() {
+        subscription::disable(&target, &name, WORKER_ENDS).await?;
+    }
+    let source = context.world.source("pause").await?;
+    slot::wait_inactive(&source, &name, WORKER_ENDS).await?;
+    Ok(())
+}
+
+/// Drops the subscription; its slot goes with `copy`.
+///
+/// # Errors
+/// The servers'.
+pub async fn undo(context: &mut Context<'_>) -> Answer {
+    drop_subscription(context).await?;
+    Ok(Outcome::Done(serde_json::Value::Null))
+}
+
+/// Disables, detaches and drops the subscription, without needing the source.
+///
+/// # Errors
+/// The server's.
+pub async fn drop_subscription(context: &Context<'_>) -> Result<(), Failure> {
+    let target = context.world.target("undo").await?;
+    let name = forward(context)?;
+    subscription::drop_subscription(&target, &name, WORKER_ENDS).await?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The source closes for good, then the target opens. Each line is journalled before and after; who
+//! may write is decided by the fence rows, never by the journal.
+
+use super::context::{Answer, Context, Outcome};
+use super::drain::{refuse_other_clusters, refuse_unfenced};
+use super::{follow, observe, prepare};
+use crate::migration::{Failure, Step};
+use crate::postgres::Error;
+use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening, Permanent};
+use serde_json::json;
+use std::time::Duration;
+use tokio_postgres::types::PgLsn;
+
+/// How long every standby of the source may take to flush the permanent fence.
+const STANDBYS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the commit that closes the source may wait for a synchronous standby.
+const COMMITS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The hand-over, line by line; goes on where an earlier attempt ended.
+///
+/// # Errors
+/// A lease that ran out; a standby that would reopen; the servers'.
+pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+    let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
+    let target_generation = target_generation(context).await?;
+    if is_open(context, &target_generation).await? {
+        return done(context).await;
+    }
+    // 1. Nothing unfenced on either side, and both clusters are those that we began with.
+    refuse_unfenced(context, &generation).await?;
+    let target = context.world.target("hand over").await?;
+    let open_tables = observe::unfenced_target(&target).await?;
+    if let Some(table) = open_tables.first() {
+        return Err(Failure::operator(
+            "open the target",
+            format!("{} tables there are not closed, first {table}", open_tables.len()),
+            format!("run {}", context.command("rollback")),
+        ));
+    }
+    refuse_other_clusters(context).await?;
+    // 2. The forward direction stops.
+    context.progress.say("stopping replication");
+    follow::stop(context).await?;
+    // 3. The reverse slot and subscription are made here once the way back exists.
+    // 4. The source closes for good, if its lease still runs.
+    context.note(Step::HandOver, "closing-source", json!(generation)).await?;
+    context.progress.say("closing the source for good");
+    let position = close_for_good(context, &generation, lock_timeout).await?;
+    context.note(Step::HandOver, "source-closed", json!(super::migrate::now_ms())).await?;
+    // 5. A standby without that commit would reopen at the deadline.
+    if let Some(position) = position {
+        let source = context.world.source("hand over").await?;
+        fence::wait_flushed_by_standbys(&source, position, STANDBYS_WITHIN).await?;
+    }
+    // 6. The target opens.
+    context.note(Step::HandOver, "opening-target", json!(target_generation)).await?;
+    context.progress.say("opening the target");
+    match fence::open_target(&target, &target_generation, context.epoch, &OpenOnlyIf::default()).await? {
+        Opening::Open => done(context).await,
+        Opening::Refused(found) => Err(Failure::retry("open the target", found)),
+    }
+}
+
+/// Closes the source for good; answers where in the WAL that commit lies, unless an earlier attempt made it.
+async fn close_for_good(
+    context: &Context<'_>,
+    generation: &str,
+    lock_timeout: Duration,
+) -> Result<Option<PgLsn>, Failure> {
+    let world = context.world;
+    let source = world.source("hand over").await?;
+    let row = fence::state(&source, generation).await?;
+    if row.is_some_and(|row| row.state == FenceState::Permanent) {
+        // Where that commit lies is not known any more, but it lies before the end of the WAL.
+        let row = source
+            .query_one("SELECT pg_current_wal_flush_lsn()", &[])
+            .await
+            .map_err(Error::doing("see where the source's WAL ends"))?;
+        return Ok(Some(row.get(0)));
+    }
+    match fence::make_permanent(
+        &world.source,
+        &world.source_database,
+        generation,
+        context.epoch,
+        lock_timeout,
+        COMMITS_WITHIN,
+    )
+    .await?
+    {
+        Permanent::Committed(position) => Ok(Some(position)),
+        Permanent::Lost(_) => Err(Failure::operator(
+            "hand over",
+            "the fence's lease ran out before the source was closed for good",
+            format!("run {} again when you are ready", context.command("cut-over")),
+        )),
+        Permanent::Locked(by) => {
+            Err(Failure::retry("close the source for good", format!("its fence row is held by {by}")))
+        }
+        Permanent::Unknown(why) => Err(Failure::retry("close the source for good", why)),
+    }
+}
+
+async fn done(context: &mut Context<'_>) -> Answer {
+    let opened_at = super::migrate::now_ms();
+    let from = context.run()?.note(Step::Fence, "fenced-from").and_then(|v| v.as_i64()).unwrap_or(opened_at);
+    context.progress.update(|p| p.lease_until = None);
+    Ok(Outcome::Done(json!({"opened-at": opened_at, "outage-ms": opened_at - from})))
+}
+
+async fn target_generation(context: &Context<'_>) -> Result<String, Failure> {
+    let target = context.world.target("hand over").await?;
+    fence::latest(&target).await?.into_iter().next().map(|row| row.generation).ok_or_else(|| {
+        Failure::operator("open the target", "it was never closed", format!("run {}", context.command("rollback")))
+    })
+}
+
+async fn is_open(context: &Context<'_>, generation: &str) -> Result<bool, Failure> {
+    let target = context.world.target("hand over").await?;
+    Ok(fence::state(&target, generation).await?.is_some_and(|row| row.state == FenceState::Open))
+}
+
+/// True when the target already takes writes: then there is no way back by undoing.
+///
+/// # Errors
+/// The server's.
+pub async fn has_opened(context: &Context<'_>) -> Result<bool, Failure> {
+    let generation = target_generation(context).await?;
+    is_open(context, &generation).await
+}
+
+/// Before the open: the target is proven closed by a new generation before the source may reopen.
+///
+/// # Errors
+/// The servers'; a target that already took writes.
+pub async fn undo(context: &mut Context<'_>) -> Answer {
+    if has_opened(context).await? {
+        return Err(Failure::operator(
+            "roll back",
+            "the target already takes writes",
+            format!("run {} to go on", context.command("flip-traffic")),
+        ));
+    }
+    prepare::close_target(context, Step::HandOver).await?;
+    Ok(Outcome::Done(serde_json::Value::Null))
+}

@@ -1,0 +1,157 @@
+//! The target application migrates its schema. Guided: the operator runs the application's own
+//! action; its end is read from the database, never from the action's success.
+
+use super::context::{Answer, Context, Outcome, wait};
+use super::{follow, observe, prepare};
+use crate::apps::{Health, KRATOS, Recognised};
+use crate::migration::{Failure, Order, Step};
+use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
+use crate::postgres::{inspect, reset};
+use serde_json::json;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Between two looks that must agree before the migration counts as ended.
+const SETTLES: Duration = Duration::from_millis(500);
+
+/// Opens the target for the application's migration, watches for its end, closes the target again.
+///
+/// # Errors
+/// The servers'.
+pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let before = observe::recognise(&context.world.source("migrate").await?).await?;
+    let Recognised::Release(from) = before else {
+        return Err(Failure::operator(
+            "migrate the target's schema",
+            format!("the source has {before}"),
+            "finish the source application's own migration first",
+        ));
+    };
+    if let Some(to) = ended(context, &from).await? {
+        if is_open(context).await? {
+            context.progress.say("closing the target again");
+            prepare::close_target(context, Step::Migrate).await?;
+        }
+        return Ok(Outcome::Done(json!({"from": from, "to": to})));
+    }
+    if !is_open(context).await? {
+        if let Some(waiting) = not_quiet(context).await {
+            return waiting;
+        }
+        if context.run()?.order == Order::Documented {
+            // No apply worker may hold a table while the application alters it.
+            follow::stop(context).await?;
+        }
+        let target = context.world.target("migrate").await?;
+        let generation = open_generation(context).await?;
+        // A subscription that is still enabled here would be a defect of the runbook: then it is refused.
+        match fence::open_target(&target, &generation, context.epoch, &OpenOnlyIf::default()).await? {
+            Opening::Open => {}
+            Opening::Refused(found) => return Err(Failure::retry("open the target for its migration", found)),
+        }
+        context.note(Step::Migrate, "opened-at", json!(now_ms())).await?;
+    }
+    let timeout = timeout(context, &from).await?;
+    let target = &context.applications.target;
+    let command = format!(
+        "juju run {}{}/leader run-migration timeout={timeout} --wait={}s",
+        target.model_flag(),
+        target.name,
+        timeout + 60
+    );
+    let running = observe::others_connected(&context.world.target("migrate").await?).await?;
+    if running {
+        context.progress.say("the target application's schema migration is running");
+        return Ok(Outcome::Again(Duration::from_millis(250)));
+    }
+    wait(format!("the target application {} has to migrate its schema", target.name), command)
+}
+
+/// The release whose schema the target has now, once its migration ended: the versions are a known
+/// release's (or the new server serves), and nobody migrates any more.
+async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, Failure> {
+    let session = context.world.target("migrate").await?;
+    let first = observe::schema_versions(&session).await?;
+    let Recognised::Release(to) = KRATOS.recognise(&first) else {
+        // A release that we do not know counts as reached only when its own server says so.
+        return Ok(match observe::target_health(context).await {
+            Health::Ready { version } if version != from => Some(version),
+            _ => None,
+        });
+    };
+    if to == from {
+        return Ok(None);
+    }
+    let serves = matches!(observe::target_health(context).await, Health::Ready { .. });
+    if !serves && observe::others_connected(&session).await? {
+        return Ok(None);
+    }
+    tokio::time::sleep(SETTLES).await;
+    let settled = observe::schema_versions(&session).await? == first;
+    Ok(settled.then_some(to))
+}
+
+/// The target may be opened only while its own server cannot write.
+async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
+    match observe::target_health(context).await {
+        Health::Down(_) | Health::NotReady { .. } => None,
+        Health::Ready { version } => Some(wait(
+            format!("the target application {} still serves release {version}", context.applications.target.name),
+            super::refresh::command(context),
+        )),
+    }
+}
+
+async fn is_open(context: &Context<'_>) -> Result<bool, Failure> {
+    let target = context.world.target("migrate").await?;
+    Ok(fence::latest(&target).await?.first().is_some_and(|latest| latest.state == FenceState::Open))
+}
+
+async fn open_generation(context: &Context<'_>) -> Result<String, Failure> {
+    let target = context.world.target("migrate").await?;
+    fence::latest(&target).await?.into_iter().next().map(|latest| latest.generation).ok_or_else(|| {
+        Failure::operator(
+            "open the target for its migration",
+            "the target was never closed",
+            "run rollback and start again",
+        )
+    })
+}
+
+/// What the operator asked for, else the estimate from the data.
+pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> {
+    if context.request.migration_timeout > 0 {
+        return Ok(context.request.migration_timeout);
+    }
+    let source = context.world.source("estimate").await?;
+    let tables = inspect::tables(&source).await?;
+    let rows =
+        |name: &str| tables.iter().filter(|t| t.name.name == name).map(|t| t.estimated_rows.unwrap_or(0)).sum::<u64>();
+    let all = tables.iter().map(|t| t.estimated_rows.unwrap_or(0)).sum();
+    let to = crate::apps::earned_from(&KRATOS, from).first().map_or("", |pair| pair.to);
+    Ok(KRATOS.migration_seconds(from, to, rows, all))
+}
+
+/// Gives the target the source's schema back: emptied by then or soon, it is altered, not refilled.
+///
+/// # Errors
+/// The servers'; a difference that cannot be taken back.
+pub async fn undo(context: &mut Context<'_>) -> Answer {
+    let source = context.world.source("undo").await?;
+    let target = context.world.target("undo").await?;
+    if observe::schema_versions(&source).await? == observe::schema_versions(&target).await? {
+        return Ok(Outcome::Done(serde_json::Value::Null));
+    }
+    follow::drop_subscription(context).await?;
+    if is_open(context).await? {
+        prepare::close_target(context, Step::Migrate).await?;
+    }
+    context.progress.say("giving the target the source's schema back");
+    let definitions = super::copy::noted_definitions(context).unwrap_or_default();
+    reset::make_like(&source, &target, &definitions, KRATOS.migration_table, KRATOS.seeded_tables).await?;
+    Ok(Outcome::Done(serde_json::Value::Null))
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}

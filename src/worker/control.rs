@@ -1,0 +1,155 @@
+//! How a hook starts, replaces and stops the worker of its unit.
+//!
+//! The worker is known by a file in the charm directory: pid, the process's start time (so that a
+//! reused pid is not mistaken for it), the binary it was started from and a salted digest of what it
+//! was told. No secret is in that file.
+
+use crate::steps::World;
+use serde::{Deserialize, Serialize};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a hook tells its worker, through the worker's standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Handover {
+    /// Both sides.
+    pub world: World,
+    /// The unit, to wake it through `juju-exec`.
+    pub unit: String,
+    /// The charm directory.
+    pub charm_dir: PathBuf,
+    /// Level of the worker's own log.
+    pub log_level: String,
+}
+
+/// The worker's file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkerFile {
+    /// Process id.
+    pub pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`: ticks after boot.
+    pub start_time: u64,
+    /// Which binary.
+    pub binary: String,
+    /// Salt of the digest.
+    pub salt: u64,
+    /// Digest of what the worker was told.
+    pub told: u64,
+}
+
+/// The argument that makes `dispatch` the worker.
+pub const WORKER_ARGUMENT: &str = "worker";
+
+fn file_path(charm_dir: &Path) -> PathBuf {
+    charm_dir.join("worker.json")
+}
+
+/// The worker's log.
+pub fn log_path(charm_dir: &Path) -> PathBuf {
+    charm_dir.join("worker.log")
+}
+
+/// Which binary a path is, now: a charm refresh unlinks the file and makes a new one.
+fn binary_identity(path: &Path) -> std::io::Result<String> {
+    let meta = std::fs::metadata(path)?;
+    Ok(format!("{}:{}:{}:{}", meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec()))
+}
+
+fn digest(handover: &Handover, salt: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    salt.hash(&mut hasher);
+    serde_json::to_string(handover).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// When the process began, in ticks after boot; `None` when there is no such process (a zombie is none).
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    let mut fields = after_name.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    // Field 3 was the state; field 22 is the 19th after it.
+    fields.nth(18)?.parse().ok()
+}
+
+fn read_file(charm_dir: &Path) -> Option<WorkerFile> {
+    serde_json::from_slice(&std::fs::read(file_path(charm_dir)).ok()?).ok()
+}
+
+/// The pid of this unit's worker, when it lives.
+pub fn living(charm_dir: &Path) -> Option<i32> {
+    let file = read_file(charm_dir)?;
+    (start_time(file.pid) == Some(file.start_time)).then_some(file.pid)
+}
+
+/// Makes sure that a worker of this very binary runs with these very facts.
+///
+/// # Errors
+/// When the process cannot be started or its file not be written.
+pub fn ensure(handover: &Handover) -> anyhow::Result<()> {
+    let charm_dir = &handover.charm_dir;
+    let dispatch = charm_dir.join("dispatch");
+    let binary = binary_identity(&dispatch)?;
+    if let (Some(file), Some(_)) = (read_file(charm_dir), living(charm_dir))
+        && file.binary == binary
+        && file.told == digest(handover, file.salt)
+    {
+        return Ok(());
+    }
+    stop(charm_dir)?;
+    // The hook's own environment is gone when the hook ends; JUJU_CONTEXT_ID would make juju-exec refuse.
+    let mut child = Command::new(&dispatch)
+        .arg(WORKER_ARGUMENT)
+        .env_remove("JUJU_CONTEXT_ID")
+        .env_remove("JUJU_DISPATCH_PATH")
+        .current_dir(charm_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid = i32::try_from(child.id())?;
+    let salt: u64 = rand::random();
+    let file =
+        WorkerFile { pid, start_time: start_time(pid).unwrap_or_default(), binary, salt, told: digest(handover, salt) };
+    write_file(charm_dir, &file)?;
+    let mut pipe = child.stdin.take().ok_or_else(|| anyhow::anyhow!("the worker has no standard input"))?;
+    pipe.write_all(serde_json::to_string(handover)?.as_bytes())?;
+    Ok(())
+}
+
+fn write_file(charm_dir: &Path, file: &WorkerFile) -> anyhow::Result<()> {
+    let path = file_path(charm_dir);
+    let beside = path.with_extension("new");
+    let mut out = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
+    out.write_all(serde_json::to_string(file)?.as_bytes())?;
+    std::fs::rename(beside, path)?;
+    Ok(())
+}
+
+/// Ends this unit's worker, if one lives, and waits until it is gone. Everything it did is in the
+/// databases, so it is simply killed.
+///
+/// # Errors
+/// When the process does not go.
+pub fn stop(charm_dir: &Path) -> anyhow::Result<()> {
+    let Some(pid) = living(charm_dir) else { return Ok(()) };
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        // Already gone is as good.
+        let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while living(charm_dir).is_some() {
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "cannot stop the worker: process {pid} does not end; end it by hand"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! The detached process that does the long work. Started and restarted by any hook; single by an
+//! advisory lock in the journal's database; killed at any time without harm, because it goes on
+//! from what is true in the databases.
+
+pub mod control;
+pub mod wake;
+
+use crate::juju::logging;
+use crate::migration::{Class, Failure, Next, Progress, Record, State, Status, Step, plan};
+use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store};
+use control::Handover;
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wake::Waker;
+
+/// How often requests, relations and the state of replication are looked at while nothing runs.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often progress is written while a step runs.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// How often the charm is woken for nothing but new figures.
+const FIGURES: Duration = Duration::from_secs(10);
+
+/// Runs until killed, or until the charm's files are gone.
+///
+/// # Errors
+/// When what the hook tells cannot be read; trouble with the databases never ends the worker.
+pub fn main() -> anyhow::Result<()> {
+    // Out of the agent's session, so that the end of a hook or a cancelled action does not reach us.
+    // It fails only for a process that leads a group already: then that is done.
+    if rustix::process::setsid().is_err() {
+        log::debug!("already in a session of its own");
+    }
+    let mut told = String::new();
+    std::io::stdin().read_to_string(&mut told)?;
+    let handover: Handover = serde_json::from_str(&told)?;
+    drop(told);
+    let level = handover.log_level.parse().unwrap_or(log::LevelFilter::Info);
+    logging::start_in_worker(&control::log_path(&handover.charm_dir), level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+    runtime.block_on(run(handover));
+    Ok(())
+}
+
+async fn run(handover: Handover) {
+    let mut waker = Waker::new(handover.unit.clone(), handover.charm_dir.clone());
+    log::info!("worker of {} began, pid {}", handover.unit, std::process::id());
+    while in_place(&handover.charm_dir) {
+        if let Err(failure) = serve(&handover, &mut waker).await {
+            log::warn!("{failure}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    log::info!("the charm's files are gone; the worker ends");
+}
+
+/// False once the unit was removed under us.
+fn in_place(charm_dir: &Path) -> bool {
+    charm_dir.join("dispatch").exists()
+}
+
+/// One life of the journal's session.
+async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
+    let world = &handover.world;
+    let store = Store::open(&world.target, &world.journal_database, "worker").await?;
+    while !store.try_lock().await? {
+        if !in_place(&handover.charm_dir) {
+            return Ok(());
+        }
+        log::info!("another worker acts; waiting for its end");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut state = store.load().await?;
+    let epoch = store.next_epoch(steps::highest_epoch(world).await? + 1).await?;
+    steps::take_over(world, &state, epoch).await?;
+    log::info!("acting as the worker, epoch {epoch}, phase {}", state.phase());
+    let sink = ProgressSink::default();
+    let mut live = Live::default();
+    let mut trouble = Trouble::default();
+    while in_place(&handover.charm_dir) {
+        let pause = {
+            let applications = store.applications().await?;
+            store.refresh(&mut state).await?;
+            let mut turn = Turn { handover, store: &store, applications: &applications, epoch, sink: &sink, waker };
+            turn.take(&mut state, &mut live, &mut trouble).await?
+        };
+        flush(&store, &sink, waker).await?;
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}
+
+/// The last passing failure, so that a long one is told once and waited for longer.
+#[derive(Default)]
+struct Trouble {
+    times: u32,
+}
+
+/// One look at the journal and one thing done.
+struct Turn<'a> {
+    handover: &'a Handover,
+    store: &'a Store,
+    applications: &'a Applications,
+    epoch: i64,
+    sink: &'a ProgressSink,
+    waker: &'a mut Waker,
+}
+
+impl Turn<'_> {
+    /// Does the next thing; answers how long to pause.
+    async fn take(&mut self, state: &mut State, live: &mut Live, trouble: &mut Trouble) -> Result<Duration, Failure> {
+        let watched = match self.context(state, live) {
+            Some(mut context) => steps::watch(&mut context).await,
+            None => Ok(None),
+        };
+        match watched {
+            Ok(Some(record)) => {
+                log::warn!("{}", steps::explain(&record));
+                self.record(state, record).await?;
+                return Ok(Duration::ZERO);
+            }
+            Ok(None) => {}
+            Err(failure) => return self.failed(state, None, failure, trouble).await,
+        }
+        if live.comparison.as_ref().is_some_and(|task| task.is_finished()) {
+            return self.step(Step::Verify, state, live, trouble).await;
+        }
+        match plan::next(state) {
+            Next::Rest => Ok(LOOK),
+            Next::Begin => {
+                let begun = match self.context(state, live) {
+                    Some(mut context) => steps::begin(&mut context).await,
+                    None => return Ok(LOOK),
+                };
+                match begun {
+                    Ok(record) => self.record(state, record).await.map(|()| Duration::ZERO),
+                    Err(failure) => self.failed(state, None, failure, trouble).await,
+                }
+            }
+            Next::Do(step) => self.step(step, state, live, trouble).await,
+            Next::RollBack => self.roll_back(state, live, trouble).await,
+            Next::TooLate => {
+                let failure = Failure { sentence: plan::too_late(state.phase()), class: Class::Operator };
+                self.record(state, Record::Settled { failure: Some(failure) }).await.map(|()| LOOK)
+            }
+            Next::Undo(step) => self.undo(step, state, live, trouble).await,
+            Next::End => self.record(state, Record::RunEnded).await.map(|()| Duration::ZERO),
+            Next::Reached => self.record(state, Record::Settled { failure: None }).await.map(|()| LOOK),
+        }
+    }
+
+    /// Declares the rollback, unless a hand-over that was cut off turns out to have opened the target.
+    async fn roll_back(
+        &mut self,
+        state: &mut State,
+        live: &mut Live,
+        trouble: &mut Trouble,
+    ) -> Result<Duration, Failure> {
+        let begun = state.active().is_some_and(|run| run.status(Step::HandOver) != Status::Pending);
+        let opened = match self.context(state, live).filter(|_| begun) {
+            Some(context) => steps::hand_over::has_opened(&context).await,
+            None => Ok(false),
+        };
+        match opened {
+            Ok(true) => self.step(Step::HandOver, state, live, trouble).await,
+            Ok(false) => self.record(state, Record::RollbackStarted).await.map(|()| Duration::ZERO),
+            Err(failure) => self.failed(state, None, failure, trouble).await,
+        }
+    }
+
+    /// What steps are given; `None` when nothing was ever asked for.
+    fn context<'c>(&'c self, state: &'c mut State, live: &'c mut Live) -> Option<Context<'c>> {
+        let request = state.request.clone().or_else(|| state.last_request.clone())?;
+        Some(Context {
+            world: &self.handover.world,
+            applications: self.applications,
+            store: self.store,
+            state,
+            request,
+            epoch: self.epoch,
+            progress: self.sink,
+            live,
+        })
+    }
+
+    async fn record(&mut self, state: &mut State, record: Record) -> Result<(), Failure> {
+        log::info!("{}", steps::explain(&record));
+        self.store.append(&record).await?;
+        self.store.refresh(state).await?;
+        self.waker.want();
+        Ok(())
+    }
+
+    async fn step(
+        &mut self,
+        step: Step,
+        state: &mut State,
+        live: &mut Live,
+        trouble: &mut Trouble,
+    ) -> Result<Duration, Failure> {
+        let begun = state.active().is_some_and(|run| run.status(step) == Status::Doing);
+        if !begun {
+            self.sink.update(|p| {
+                *p = Progress { lag_bytes: p.lag_bytes, lease_until: p.lease_until, ..Progress::default() }
+            });
+            self.record(state, Record::Started { step }).await?;
+        }
+        self.sink.update(|p| p.step = step.name().to_owned());
+        let answer = self.run(state, live, |context| Box::pin(steps::perform(step, context))).await?;
+        self.answered(step, answer, state, trouble, |output| Record::Done { step, output }).await
+    }
+
+    async fn undo(
+        &mut self,
+        step: Step,
+        state: &mut State,
+        live: &mut Live,
+        trouble: &mut Trouble,
+    ) -> Result<Duration, Failure> {
+        if state.active().is_some_and(|run| run.status(step) != Status::Undoing) {
+            self.record(state, Record::UndoStarted { step }).await?;
+        }
+        self.sink.update(|p| *p = Progress { step: step.name().to_owned(), ..Progress::default() });
+        let answer = self.run(state, live, |context| Box::pin(steps::undo(step, context))).await?;
+        self.answered(step, answer, state, trouble, |_| Record::Undone { step }).await
+    }
+
+    /// Runs a step's future while progress is flushed beside it.
+    async fn run<F>(&mut self, state: &mut State, live: &mut Live, make: F) -> Result<Answer, Failure>
+    where
+        F: for<'c, 'd> FnOnce(&'c mut Context<'d>) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send + 'c>>,
+    {
+        let Some(request) = state.request.clone().or_else(|| state.last_request.clone()) else {
+            return Ok(Ok(Outcome::Again(LOOK)));
+        };
+        let mut context = Context {
+            world: &self.handover.world,
+            applications: self.applications,
+            store: self.store,
+            state,
+            request,
+            epoch: self.epoch,
+            progress: self.sink,
+            live,
+        };
+        let mut future = make(&mut context);
+        let mut ticks = tokio::time::interval(FLUSH);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                answer = &mut future => return Ok(answer),
+                _ = ticks.tick() => flush(self.store, self.sink, self.waker).await?,
+            }
+        }
+    }
+
+    async fn answered(
+        &mut self,
+        step: Step,
+        answer: Answer,
+        state: &mut State,
+        trouble: &mut Trouble,
+        done: impl FnOnce(serde_json::Value) -> Record,
+    ) -> Result<Duration, Failure> {
+        match answer {
+            Ok(Outcome::Done(output)) => {
+                trouble.times = 0;
+                self.sink.update(|p| {
+                    p.waiting = None;
+                    p.trouble = None;
+                });
+                self.record(state, done(output)).await?;
+                Ok(Duration::ZERO)
+            }
+            Ok(Outcome::Again(pause)) => {
+                trouble.times = 0;
+                self.sink.update(|p| {
+                    p.waiting = None;
+                    p.trouble = None;
+                });
+                Ok(pause)
+            }
+            Ok(Outcome::Wait(waiting)) => {
+                trouble.times = 0;
+                if self.sink.read().waiting.as_ref() != Some(&waiting) {
+                    log::info!("waiting: {}", waiting.reason);
+                    self.waker.want();
+                }
+                self.sink.update(|p| {
+                    p.waiting = Some(waiting);
+                    p.trouble = None;
+                });
+                Ok(LOOK)
+            }
+            Err(failure) => self.failed(state, Some(step), failure, trouble).await,
+        }
+    }
+
+    async fn failed(
+        &mut self,
+        state: &mut State,
+        step: Option<Step>,
+        failure: Failure,
+        trouble: &mut Trouble,
+    ) -> Result<Duration, Failure> {
+        log::warn!("{failure}");
+        if failure.class == Class::Retry {
+            trouble.times = (trouble.times + 1).min(8);
+            self.sink.update(|p| p.trouble = Some(failure.sentence));
+            self.waker.want();
+            return Ok(LOOK * trouble.times);
+        }
+        if let (Some(step), Some(run)) = (step, state.active())
+            && run.status(step) == Status::Doing
+        {
+            self.record(state, Record::Failed { step, failure: failure.clone() }).await?;
+        }
+        if state.request.is_some() {
+            self.record(state, Record::Settled { failure: Some(failure) }).await?;
+        }
+        Ok(LOOK)
+    }
+}
+
+/// Writes the progress and lets a waiting wake-up go.
+async fn flush(store: &Store, sink: &ProgressSink, waker: &mut Waker) -> Result<(), Failure> {
+    let mut progress = sink.read();
+    progress.at = now_ms();
+    store.write_progress(&progress).await?;
+    if !progress.text.is_empty() && waker.idle() > FIGURES {
+        waker.want();
+    }
+    waker.turn();
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
