@@ -14,6 +14,7 @@ mod clock;
 mod context;
 mod event;
 mod native;
+pub mod neighbours;
 mod session;
 mod world;
 
