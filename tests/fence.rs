@@ -3,7 +3,7 @@
 use crate::postgres::server;
 use coordinator::postgres::fence::{self, Close, Closed, FenceState, OpenOnlyIf, Opening, Permanent};
 use coordinator::postgres::names::TableName;
-use coordinator::postgres::{Server, Session};
+use coordinator::postgres::{Password, Server, Session};
 use peers::cluster::{Cluster, connect};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -143,6 +143,10 @@ async fn a_closed_source_refuses_every_kind_of_write_and_serves_reads() {
         let boss = world.client("boss").await;
         let replica = "SET session_replication_role = replica; INSERT INTO plain VALUES (50, 'applied')";
         assert_eq!(outcome(&boss, replica).await, "done");
+        // So may a session of ours, whatever its role.
+        let ours = Server { user: "boss".to_owned(), password: Password::new("boss"), ..world.server.clone() };
+        let ours = ours.connect(DATABASE, "test").await.unwrap();
+        ours.batch_execute("CREATE PUBLICATION p FOR TABLE public.plain; DROP PUBLICATION p").await.unwrap();
         world.cluster.restart(peers::cluster::Mode::Immediate).unwrap();
         let client = world.client("ordinary").await;
         assert_eq!(outcome(&client, "INSERT INTO plain VALUES (9, 'x')").await, "25006");

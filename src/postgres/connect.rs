@@ -58,7 +58,7 @@ impl Server {
     /// Opens a session as ourselves: application name `identity_migration <purpose>`,
     /// out of any role that a login hook switched to, with a pinned search path and no timeouts
     /// inherited from role settings. The server ends what the session runs soon after the
-    /// coordinator is gone.
+    /// coordinator is gone. A setting of our own lets its DDL through a closed fence.
     ///
     /// # Errors
     /// [`Error::Server`] when the server cannot be reached or refuses.
@@ -77,6 +77,7 @@ impl Server {
                  SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
                  SET idle_session_timeout = 0; SET default_transaction_read_only = off; \
                  SET client_min_messages = warning; SET client_connection_check_interval = '2s'; \
+                 SET identity_migration.run = 'coordinator'; \
                  SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'",
             )
             .await

@@ -3,7 +3,7 @@
 use super::functions::{BIRTH_TRIGGER, DDL_TRIGGER, fence_new_tables, refuse_ddl};
 use super::row::{self, FenceState};
 use super::tables::to_fence;
-use super::{is_lock_failure, let_own_ddl_pass, open, transact};
+use super::{is_lock_failure, open, transact};
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::{FENCE_TRIGGER, TableName, ident, literal};
@@ -77,7 +77,6 @@ async fn close_with(
     let started = Instant::now();
     let doing = format!("close database {} on {}", session.database, session.address);
     check_generation(&doing, close.generation)?;
-    let_own_ddl_pass(session).await?;
     // Durable here is enough for rows and triggers: what a standby must have is checked at the hand-over, and
     // everything here lies before it in the WAL.
     let insert = format!(

@@ -1,6 +1,6 @@
 //! The objects of the fence inside an identity database, all in one schema.
 
-use super::{NEWER_WORKER, let_own_ddl_pass, transact};
+use super::{NEWER_WORKER, transact};
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::literal;
@@ -22,7 +22,6 @@ pub(super) const DEFINER: &str = "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET
 /// [`Error::Server`] when the server refuses.
 pub async fn install(session: &Session) -> Result<()> {
     let doing = format!("install the fence in database {} on {}", session.database, session.address);
-    let_own_ddl_pass(session).await?;
     let statements = format!("{};\n{};\n{}", TABLES, admits(), refuse_writes());
     transact(session, &doing, &format!("{statements};\n{};\n{RIGHTS}", hold_epoch())).await
 }
@@ -115,7 +114,8 @@ $body$"
     )
 }
 
-/// The source's event trigger function. The generation is part of the body, not looked up: catalogs are read with a
+/// The source's event trigger function; it knows sessions of ours by the setting that `Server::connect` makes.
+/// The generation is part of the body, not looked up: catalogs are read with a
 /// current snapshot, so a transaction with an old one meets the new generation, finds no row for it, and is refused.
 pub(super) fn refuse_ddl(generation: &str) -> String {
     let spared = SPARED_ROLES.map(literal).join(", ");

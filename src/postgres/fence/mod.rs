@@ -27,20 +27,8 @@ use super::connect::Session;
 use super::error::{Error, Result};
 use tokio_postgres::error::SqlState;
 
-/// The setting by which the DDL event trigger knows our own sessions.
-const OWN_SESSION: &str = "SET identity_migration.run = 'coordinator'";
-
 /// The SQLSTATE of our own functions for "a newer worker has taken over".
 const NEWER_WORKER: &str = "IMC01";
-
-/// Lets this session's DDL through a closed fence. Every function of this module does it by itself;
-/// other DDL of ours on a fenced database (subscriptions, for example) needs it first.
-///
-/// # Errors
-/// [`Error::Server`] when the server refuses.
-pub async fn let_own_ddl_pass(session: &Session) -> Result<()> {
-    session.batch_execute(OWN_SESSION).await.map_err(Error::doing(format!("mark the session on {}", session.address)))
-}
 
 /// Runs `statements` as one transaction; after a failure the session is out of the transaction again.
 async fn transact(session: &Session, doing: &str, statements: &str) -> Result<()> {

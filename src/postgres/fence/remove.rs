@@ -4,7 +4,7 @@ use super::close::blockers;
 use super::functions::{BIRTH_TRIGGER, DDL_TRIGGER, DEFINER, installed};
 use super::row::{FenceState, latest};
 use super::tables::tables_with_trigger;
-use super::{is_lock_failure, let_own_ddl_pass, transact};
+use super::{is_lock_failure, transact};
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::{FENCE_TRIGGER, TableName, ident};
@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 /// [`Error::Found`] when the newest generation is not permanent; [`Error::Server`] when the server refuses.
 pub async fn reduce_to_minimal(session: &Session, lock_timeout: Duration) -> Result<Vec<String>> {
     let doing = format!("reduce the fence in database {} on {}", session.database, session.address);
-    let_own_ddl_pass(session).await?;
     if installed(session).await? {
         match latest(session).await?.first() {
             Some(row) if row.state == FenceState::Permanent => {}
@@ -54,7 +53,6 @@ pub async fn reduce_to_minimal(session: &Session, lock_timeout: Duration) -> Res
 pub async fn remove(session: &Session, lock_timeout: Duration, give_up: Duration) -> Result<()> {
     let started = Instant::now();
     let doing = format!("remove the fence from database {} on {}", session.database, session.address);
-    let_own_ddl_pass(session).await?;
     let set = format!("SET LOCAL lock_timeout = {}", lock_timeout.as_millis());
     let events =
         format!("{set}; DROP EVENT TRIGGER IF EXISTS {DDL_TRIGGER}; DROP EVENT TRIGGER IF EXISTS {BIRTH_TRIGGER}");
