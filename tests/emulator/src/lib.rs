@@ -1,25 +1,38 @@
 //! A model emulator: plays a Juju controller, its unit agents and the
 //! neighbouring charms, so that the real charm binary runs as under Juju.
 //!
-//! Everything a controller knows is one [`world::World`] behind one lock. Each
-//! unit has a thread that takes the next thing to do by Juju's order, runs it,
-//! and commits what it wrote if it ended well. Charm processes reach the world
+//! Everything a controller knows is one `World` behind one lock. Each unit has
+//! a thread that takes the next thing to do by Juju's order, runs it, and
+//! commits what it wrote if it ended well. Charm processes reach the world
 //! through hook tools (real executables that talk over a unix socket), native
-//! charms through [`UnitContext`]; both mean the same [`session`].
+//! charms through [`UnitContext`]; both mean the same sessions.
 
-#![allow(dead_code)] // The engine lands next.
+#![allow(dead_code)] // The command line lands next.
 
+mod agent;
+mod binaries;
 mod charm;
+mod cli;
 mod clock;
 mod context;
 mod event;
+mod model;
 mod native;
 pub mod neighbours;
 mod session;
+mod tools;
 mod world;
 
+pub use binaries::find as find_binary;
 pub use charm::{CharmFiles, Role};
 pub use context::Refusal;
 pub use event::{Event, RelationEvent};
+pub use model::{ActionResult, Charm, Controller, DeployOptions, Factory, Model, TaskView};
 pub use native::{NativeCharm, RelationView, UnitContext};
-pub use world::{ExecuteResult, Gate, Options, Running, Verdict};
+pub use rustix::process::Signal;
+pub use world::{Candidate, ExecuteResult, Gate, Options, Running, Verdict};
+
+/// What hook tools and juju-exec say to a unit agent.
+pub mod protocol {
+    pub use crate::agent::socket::{ExecuteAsk, Reply, ToolRequest};
+}

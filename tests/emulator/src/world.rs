@@ -181,6 +181,8 @@ pub(crate) struct Unit {
     pub stopped: bool,
     /// config-changed hooks still owed (one change gives two on a real Juju).
     pub config_changed: u8,
+    /// The one still owed only repeats one that has begun.
+    pub config_repeats: bool,
     pub charm_revision: u64,
     pub workload: Status,
     pub charm_set_status: bool,
@@ -314,8 +316,22 @@ pub enum Verdict {
     Drop,
 }
 
-/// Asked under the controller's lock: unit, dispatch path, remote unit.
-pub type Gate = Box<dyn FnMut(&str, &str, &str) -> Verdict + Send>;
+/// What a unit would do next.
+#[derive(Debug)]
+pub struct Candidate<'a> {
+    pub unit: &'a str,
+    /// `hooks/<name>`, `actions/<name>`, or empty for juju-exec.
+    pub path: &'a str,
+    /// Empty when the hook has none.
+    pub remote_unit: &'a str,
+    /// A unit of some model is running something.
+    pub busy: bool,
+    /// The second of two config-changed hooks for one change.
+    pub repeats: bool,
+}
+
+/// Asked under the controller's lock.
+pub type Gate = Box<dyn FnMut(&Candidate<'_>) -> Verdict + Send>;
 
 pub(crate) struct World {
     pub options: Options,
@@ -368,6 +384,12 @@ impl UnitKey {
 }
 
 impl World {
+    /// Any unit is running something.
+    pub fn busy(&self) -> bool {
+        let applications = self.models.values().flat_map(|model| model.applications.values());
+        applications.flat_map(|application| application.units.values()).any(|unit| unit.running.is_some())
+    }
+
     pub fn model(&self, name: &str) -> Option<&Model> {
         self.models.get(name)
     }

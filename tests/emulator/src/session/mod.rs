@@ -15,7 +15,7 @@ use crate::context::{Answer, Context, Refusal};
 use crate::world::{LogLine, World};
 
 pub(crate) use relations::Bag;
-pub(crate) use secrets::ContentChange;
+pub(crate) use secrets::{ContentChange, check_content, secret_id};
 
 /// A context at work, under the controller's lock.
 pub(crate) struct Session<'a> {

@@ -1,0 +1,46 @@
+//! Cross-model relations: offers and their consumers.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Model;
+use crate::world::Offer;
+
+impl Model {
+    /// Offers endpoints of an application; the address is what other models
+    /// consume.
+    pub fn offer(&self, application: &str, endpoints: &[&str], name: Option<&str>) -> Result<String> {
+        let mut world = self.shared.lock();
+        let known = world.model(&self.name).and_then(|model| model.applications.get(application));
+        let known = known.with_context(|| format!("application {application:?} not found"))?;
+        for endpoint in endpoints {
+            if !known.charm.endpoints.contains_key(*endpoint) {
+                bail!("application {application:?} has no endpoint {endpoint:?}");
+            }
+        }
+        let address = format!("admin/{}.{}", self.name, name.unwrap_or(application));
+        let offer = Offer {
+            model: self.name.clone(),
+            application: application.to_owned(),
+            endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
+        };
+        world.offers.insert(address.clone(), offer);
+        Ok(address)
+    }
+
+    /// Makes an offer of another model relatable here under a name.
+    pub fn consume(&self, address: &str, name: Option<&str>) -> Result<String> {
+        let mut world = self.shared.lock();
+        let full = if address.contains('/') { address.to_owned() } else { format!("admin/{address}") };
+        if !world.offers.contains_key(&full) {
+            bail!("application offer {full:?} not found");
+        }
+        let default = full.rsplit('.').next().unwrap_or(&full).to_owned();
+        let name = name.map_or(default, str::to_owned);
+        let model = world.models.get_mut(&self.name).context("the model is gone")?;
+        if model.applications.contains_key(&name) || model.consumed.contains_key(&name) {
+            bail!("cannot consume {full:?}: {name:?} already exists");
+        }
+        model.consumed.insert(name.clone(), full);
+        Ok(name)
+    }
+}
