@@ -13,3 +13,4 @@ mod lease;
 mod postgres;
 mod preflight;
 mod runbook;
+mod scenarios;

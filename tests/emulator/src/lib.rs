@@ -20,6 +20,7 @@ mod model;
 mod native;
 pub mod neighbours;
 mod session;
+pub mod stage;
 mod tools;
 mod world;
 
