@@ -8,6 +8,7 @@ mod catalogs;
 mod charm_files;
 mod compare;
 mod drain;
+mod emulator_replay;
 mod fence;
 mod lease;
 mod postgres;

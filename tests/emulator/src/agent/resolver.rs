@@ -10,7 +10,8 @@ use crate::world::{Life, LocalRelation, Operation, Relation, Status, Unit, UnitB
 /// scope: from now on the other side can see this unit.
 pub(crate) fn synchronise_relations(world: &mut World, key: &UnitKey) {
     let Some(unit) = world.unit(key) else { return };
-    if !unit.installed || unit.failed.is_some() || unit.life != Life::Alive {
+    // Not while a hook is queued: an agent that has start to run does not look.
+    if !unit.installed || unit.failed.is_some() || unit.pending.is_some() || unit.life != Life::Alive {
         return;
     }
     let mut entered = Vec::new();

@@ -114,6 +114,8 @@ impl Controller {
 
     /// Rings the bell after a gate's own state has changed.
     pub fn wake(&self) {
+        // Under the lock: no unit is between asking the gate and waiting.
+        let _world = self.shared.lock();
         self.shared.ring();
     }
 }
