@@ -95,7 +95,9 @@ fn idle_candidates(world: &World, key: &UnitKey, unit: &Unit) -> Vec<Operation> 
         return candidates;
     }
     for (relation, local) in known_relations(world, unit) {
-        candidates.extend(relation_candidates(relation, local, key.number).into_iter().map(Operation::Hook));
+        candidates.extend(
+            relation_candidates(relation, local, key.number, world.is_leader(key)).into_iter().map(Operation::Hook),
+        );
     }
     if candidates.is_empty() && unit.next_update_status <= Instant::now() {
         candidates.push(Operation::Hook(Event::UpdateStatus));
@@ -144,7 +146,7 @@ fn created_candidates(world: &World, unit: &Unit) -> Vec<Operation> {
 
 /// The next hooks of one relation. Between the application's data and a
 /// unit's joining the order is arbitrary; the data comes first by default.
-fn relation_candidates(relation: &Relation, local: &LocalRelation, own_number: u32) -> Vec<Event> {
+fn relation_candidates(relation: &Relation, local: &LocalRelation, own_number: u32, leader: bool) -> Vec<Event> {
     let event = |unit: Option<u32>| relation_event(relation, local, unit);
     if relation.dying {
         return match local.members.first_key_value() {
@@ -157,7 +159,10 @@ fn relation_candidates(relation: &Relation, local: &LocalRelation, own_number: u
     }
     let remote = &relation.ends[relation.remote_end(local.end)];
     let mut events = Vec::new();
-    if remote.application_bag.version > local.application_version {
+    // What a leader writes for its application reaches the other units of a peer relation, not itself: the leader of
+    // the real Kratos charm starts its server only at its next hook.
+    let own_writing = relation.is_peer() && leader;
+    if remote.application_bag.version > local.application_version && !own_writing {
         events.push(Event::RelationChanged(event(None)));
     }
     for number in local.members.keys() {
