@@ -1,5 +1,5 @@
 # Everything sets itself up; a Rust toolchain and the package registries are enough.
-.PHONY: setup test pack
+.PHONY: setup test demo pack
 
 # Real PostgreSQL and real Kratos for the tests.
 setup:
@@ -8,6 +8,12 @@ setup:
 test: setup
 	cargo build --workspace --bins
 	cargo test --workspace
+
+# The whole story on two clusters with live writers; ORDER=documented plays the other order.
+# The figures are left in target/demo/summary.json.
+demo: setup
+	cargo build --workspace --bins
+	ORDER="$(ORDER)" target/debug/demo
 
 # The charm, with charmcraft; left in target/pack/.
 pack:

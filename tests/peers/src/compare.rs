@@ -79,9 +79,21 @@ impl Comparison {
 
 /// Compares every table of all schemas but the systems' and the charm's own.
 pub fn databases(source: &str, target: &str, options: &Options) -> anyhow::Result<Comparison> {
+    databases_while(source, target, options, || ())
+}
+
+/// The same; `begun` is called once both sides are seen through a snapshot, so that later writes do not matter.
+pub fn databases_while(
+    source: &str,
+    target: &str,
+    options: &Options,
+    begun: impl FnOnce() + Send,
+) -> anyhow::Result<Comparison> {
     blocking(async {
         let (source, target) = (open(source).await?, open(target).await?);
+        // The first query takes the snapshot.
         let (tables, on_target) = (shapes(&source).await?, shapes(&target).await?);
+        begun();
         let mut comparison = Comparison::default();
         for name in on_target.keys().filter(|name| !tables.contains_key(*name) && !is_ignored(name, options)) {
             // A later release may bring tables; rows in them came from nowhere.

@@ -1,0 +1,273 @@
+//! `make demo`: README's story on two real clusters with real Kratos data and live writers, as an operator would see
+//! it, and a summary whose every figure is checked.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use emulator::ActionResult;
+use emulator::stage::{Stage, StageOptions, charm_folder};
+use peers::writers::{Settings, Writers};
+use serde_json::{Map, Value, json};
+
+/// How many acknowledged writes the story needs.
+const ENOUGH_WRITES: u64 = 20_000;
+
+fn main() -> Result<()> {
+    let documented = match std::env::var("ORDER").unwrap_or_default().as_str() {
+        "" | "auto" | "migrate-first" => false,
+        "documented" => true,
+        other => bail!("cannot play the order {other:?}; set ORDER to auto, migrate-first or documented"),
+    };
+    let identities = std::env::var("IDENTITIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    let demo = Demo::open(documented, identities)?;
+    demo.play()
+}
+
+/// The stage, and what has to be remembered until the summary.
+struct Demo {
+    stage: Stage,
+    folder: PathBuf,
+    documented: bool,
+    began: Instant,
+}
+
+impl Demo {
+    fn open(documented: bool, identities: u32) -> Result<Self> {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
+        let folder = target.join("demo");
+        std::fs::create_dir_all(&folder)?;
+        let charm = folder.join("charm");
+        charm_folder(&repository, &emulator::find_binary("dispatch")?, &charm)?;
+        let began = Instant::now();
+        heading("Two real PostgreSQL clusters (14 and 16), two real Kratos 1.0.0, in an emulated Juju model");
+        println!("filling the source with {identities} identities, their credentials, addresses and sessions …");
+        let stage = Stage::new(StageOptions {
+            from: 14,
+            to: 16,
+            identities,
+            charm,
+            update_status_interval: Duration::from_secs(3),
+        })?;
+        Ok(Self { stage, folder, documented, began })
+    }
+
+    fn play(&self) -> Result<()> {
+        let stage = &self.stage;
+        let people = peers::seed::people(&stage.kratos.client(), 10).context("cannot make people on the source")?;
+        heading("Live writers begin: 8 connections, 200 transactions a second asked for");
+        let writers = Writers::start(&stage.source_uri(), &Settings::new(self.folder.join("oracle.txt")), "set-up")?;
+        heading("The coordinator is deployed and integrated");
+        stage.deploy_coordinator(1)?;
+        if self.documented {
+            self.shell("juju config coordinator order=documented outage-limit=3600");
+            stage.model.config("coordinator", &[("order", "documented"), ("outage-limit", "3600")])?;
+        }
+        self.status();
+        let preflight = self.action("preflight", &[], "done")?;
+        println!("{}", preflight.result("report"));
+        self.refresh()?;
+        writers.mark_phase("copy");
+        self.action("replicate", &[("wait", "600")], "done")?;
+        writers.mark_phase("follow");
+        self.status();
+        self.action("verify", &[], "done")?;
+        if !self.documented {
+            writers.mark_phase("migrate");
+            self.run_migration()?;
+            writers.mark_phase("follow, migrated");
+        }
+        self.enough(&writers, ENOUGH_WRITES * 3 / 4)?;
+        self.show()?;
+        writers.mark_phase("cut-over");
+        let cut_over = self.cut_over()?;
+        let compared = self.compare_apart(&writers)?;
+        writers.mark_phase("on the target");
+        self.status();
+        peers::seed::check_people(&stage.kratos_new.client(), &people)
+            .context("somebody cannot use the target as before")?;
+        println!("{} people: same identity, old session token and password work on the target", people.len());
+        self.enough(&writers, ENOUGH_WRITES)?;
+        let record = writers.stop()?;
+        let verified = self.verified()?;
+        let finalized = self.action("finalize", &[("keep-source-fenced", "false")], "done")?;
+        self.status();
+        println!("to retire the source:\n{}", finalized.result("next"));
+        let compared = compared.join().map_err(|_| anyhow::anyhow!("the comparison panicked"))??;
+        self.summary(&cut_over, &verified, &record, &compared)
+    }
+
+    /// The target application goes to the new release: guided.
+    fn refresh(&self) -> Result<()> {
+        self.action("refresh", &[("channel", "0.4/stable")], "waiting")?;
+        self.shell("juju refresh kratos-new --channel 0.4/stable");
+        self.stage.model.refresh("kratos-new", None, Some("0.4/stable"), None)?;
+        self.action("refresh", &[], "done").map(drop)
+    }
+
+    /// The target application's own migration: guided.
+    fn run_migration(&self) -> Result<()> {
+        self.action("run-migration", &[], "waiting")?;
+        self.migrate_target()?;
+        self.action("run-migration", &[], "done").map(drop)
+    }
+
+    fn migrate_target(&self) -> Result<()> {
+        self.shell("juju run kratos-new/leader run-migration timeout=600");
+        let task = self.stage.model.run("kratos-new/leader", "run-migration", &[("timeout", "600")])?;
+        ensure!(task.status == "completed", "run-migration of kratos-new ended {}: {}", task.status, task.message);
+        Ok(())
+    }
+
+    /// From fence to flip. In the documented order a person migrates the schema in between.
+    fn cut_over(&self) -> Result<ActionResult> {
+        if !self.documented {
+            return self.action("cut-over", &[], "done");
+        }
+        self.action("cut-over", &[], "waiting")?;
+        self.migrate_target()?;
+        self.action("cut-over", &[], "done")
+    }
+
+    /// Compares both databases by code of its own, in snapshots taken before anybody wrote to the target; then the
+    /// writers follow the consumer.
+    fn compare_apart(&self, writers: &Writers) -> Result<std::thread::JoinHandle<Result<peers::compare::Comparison>>> {
+        let (source, target) = (self.stage.source_uri(), self.stage.target_uri());
+        let (seen, begun) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            peers::compare::databases_while(&source, &target, &peers::compare::Options::kratos(), || {
+                // The receiver waits; if it gave up, the comparison goes on all the same.
+                let _ = seen.send(());
+            })
+        });
+        begun.recv_timeout(Duration::from_secs(30)).context("the comparison did not begin")?;
+        self.stage.model.wait_until("the consumer to follow", Duration::from_secs(30), |_| {
+            let wanted = self.stage.kratos_new.ports().admin_url();
+            self.stage.consumer.current().is_some_and(|seen| seen.admin_endpoint == wanted)
+        })?;
+        writers.move_to(&self.stage.target_uri());
+        Ok(thread)
+    }
+
+    /// Waits until this many writes were acknowledged.
+    fn enough(&self, writers: &Writers, count: u64) -> Result<()> {
+        println!("writers go on; {} acknowledged so far", writers.acknowledged());
+        peers::wait_for(&format!("{count} acknowledged writes"), Duration::from_secs(300), || {
+            let now = writers.acknowledged();
+            if now >= count { Ok(()) } else { Err(format!("{now} acknowledged")) }
+        })
+    }
+
+    /// The coordinator's own verification, once it has ended.
+    fn verified(&self) -> Result<ActionResult> {
+        peers::wait_for("the verification to end", Duration::from_secs(300), || {
+            let shown =
+                self.stage.model.run("coordinator/leader", "show", &[]).map_err(|error| format!("{error:#}"))?;
+            if shown.result("rows-verified").is_empty() { Err(shown.result("report")) } else { Ok(shown) }
+        })
+    }
+
+    fn show(&self) -> Result<()> {
+        let shown = self.action("show", &[], "done")?;
+        println!("{}", shown.result("report"));
+        Ok(())
+    }
+
+    fn status(&self) {
+        self.shell("juju status");
+        println!("{}", self.stage.model.status_table());
+    }
+
+    fn shell(&self, line: &str) {
+        println!("\n[{:6.1} s] $ {line}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Runs an action on the coordinator's leader, prints what an operator sees, and insists on the outcome.
+    fn action(&self, name: &str, parameters: &[(&str, &str)], outcome: &str) -> Result<ActionResult> {
+        let words: String = parameters.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        self.shell(&format!("juju run coordinator/leader {name}{words}"));
+        let result = self.stage.model.run("coordinator/leader", name, parameters)?;
+        for (_, line) in &result.log {
+            println!("  {line}");
+        }
+        for (key, value) in &result.results {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if !text.contains('\n') && !["return-code", "report"].contains(&key.as_str()) {
+                println!("  {key}: {text}");
+            }
+        }
+        let log = || self.stage.model.unit_log("coordinator/0");
+        ensure!(result.result("outcome") == outcome, "{name} ended {:?}, not {outcome}\n{}", result, log());
+        Ok(result)
+    }
+
+    fn summary(
+        &self,
+        cut_over: &ActionResult,
+        verified: &ActionResult,
+        record: &peers::writers::Record,
+        compared: &peers::compare::Comparison,
+    ) -> Result<()> {
+        let oracle = record.oracle.check(&self.stage.target_uri())?;
+        let left = self.left_behind()?;
+        let number = |result: &ActionResult, key: &str| result.result(key).parse::<i64>().unwrap_or(-1);
+        let mut summary = Map::new();
+        let mut put = |key: &str, value: Value| summary.insert(key.to_owned(), value);
+        put("order", json!(if self.documented { "documented" } else { "migrate-first" }));
+        put("kratos-source", json!("1.0.0"));
+        put("kratos-target", json!(self.stage.kratos_new.client().version()?));
+        put("postgresql-source", json!(self.stage.source.psql("postgres", "SHOW server_version")?));
+        put("postgresql-target", json!(self.stage.target.psql("postgres", "SHOW server_version")?));
+        put("bytes-copied", json!(number(cut_over, "bytes-copied")));
+        put("rows-copied", json!(number(cut_over, "rows-copied")));
+        put("drain-ms", json!(number(cut_over, "drain-ms")));
+        put("outage-ms", json!(number(cut_over, "outage-ms")));
+        put("rows-verified", json!(number(verified, "rows-verified")));
+        put("rows-different", json!(number(verified, "rows-different")));
+        put("rows-compared-apart", json!(compared.rows()));
+        put("rows-different-apart", json!(compared.different()));
+        put("writes-acknowledged", json!(oracle.acknowledged));
+        put("writes-lost", json!(oracle.lost));
+        put("writes-duplicated", json!(oracle.duplicated));
+        put("writes-unknown-settled", json!(record.unknown_settled));
+        put("left-behind", json!(left.len()));
+        put("seconds", json!(self.began.elapsed().as_secs()));
+        let phases: Vec<Value> = record
+            .phases
+            .iter()
+            .map(|phase| {
+                json!({"phase": phase.name, "seconds": phase.seconds, "acknowledged": phase.acknowledged,
+                       "per-second": phase.rate(), "refused": phase.refused,
+                       "longest-pause-ms": phase.longest_pause_ms})
+            })
+            .collect();
+        put("writers", json!(phases));
+        let summary = Value::Object(summary);
+        heading("Summary");
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+        std::fs::write(self.folder.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;
+        ensure!(compared.different() == 0, "the databases differ:\n{}", compared.report());
+        ensure!(oracle.lost == 0 && oracle.duplicated == 0, "writes were lost or doubled: {:?}", oracle.examples);
+        ensure!(left.is_empty(), "left behind: {left:?}");
+        ensure!(number(verified, "rows-different") == 0, "the coordinator found differences");
+        ensure!(number(verified, "rows-verified") > 0, "nothing was verified");
+        ensure!(oracle.acknowledged >= ENOUGH_WRITES, "only {} writes", oracle.acknowledged);
+        ensure!(record.unexpected.is_empty(), "writers saw errors that no client should: {:?}", record.unexpected);
+        println!("\nNothing lost, nothing doubled, nothing different, nothing left behind.");
+        Ok(())
+    }
+
+    /// Everything of ours on either cluster. The journal is the coordinator's own database and goes with it.
+    fn left_behind(&self) -> Result<Vec<String>> {
+        let own = ["iam_coordinator"];
+        let mut left = peers::left_behind(&self.stage.source, &own)?;
+        left.extend(peers::left_behind(&self.stage.target, &own)?);
+        Ok(left)
+    }
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}");
+}
