@@ -1,5 +1,5 @@
 # Everything sets itself up; a Rust toolchain and the package registries are enough.
-.PHONY: setup test demo pack
+.PHONY: setup test demo shell pack
 
 # Real PostgreSQL and real Kratos for the tests.
 setup:
@@ -14,6 +14,11 @@ test: setup
 demo: setup
 	cargo build --workspace --bins
 	ORDER="$(ORDER)" target/debug/demo
+
+# A shell in which `juju` acts on an emulated model with real servers inside.
+shell: setup
+	cargo build --workspace --bins
+	target/debug/model
 
 # The charm, with charmcraft; left in target/pack/.
 pack:

@@ -7,12 +7,10 @@
 //! through hook tools (real executables that talk over a unix socket), native
 //! charms through [`UnitContext`]; both mean the same sessions.
 
-#![allow(dead_code)] // The command line lands next.
-
 mod agent;
 mod binaries;
 mod charm;
-mod cli;
+pub mod cli;
 mod clock;
 mod context;
 mod event;

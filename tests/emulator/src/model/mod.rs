@@ -25,6 +25,7 @@ use crate::world::{Gate, Options, Shared, UnitKey, World, random_hex, random_uui
 pub struct Controller {
     pub(crate) shared: Arc<Shared>,
     pub(crate) factories: Arc<Mutex<BTreeMap<String, Factory>>>,
+    folders: Mutex<BTreeMap<String, PathBuf>>,
 }
 
 /// One model: cheap to clone, usable from any thread.
@@ -60,7 +61,7 @@ impl Controller {
             stopping: false,
         };
         let shared = Arc::new(Shared { world: Mutex::new(world), changed: Condvar::new() });
-        Ok(Controller { shared, factories: Arc::default() })
+        Ok(Controller { shared, factories: Arc::default(), folders: Mutex::default() })
     }
 
     /// Adds an empty model.
@@ -106,6 +107,33 @@ impl Controller {
         self.factories.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(name.to_owned(), factory);
     }
 
+    /// Makes a charm folder known to `juju deploy` by a name.
+    pub fn register_folder(&self, name: &str, folder: &std::path::Path) {
+        let mut folders = self.folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        folders.insert(name.to_owned(), folder.to_owned());
+    }
+
+    pub(crate) fn known_folder(&self, name: &str) -> Option<PathBuf> {
+        self.folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(name).cloned()
+    }
+
+    /// Unpacks a charm archive; `unzip` keeps the modes of its files.
+    pub(crate) fn unpack(&self, archive: &std::path::Path) -> Result<PathBuf> {
+        let folder = self.shared.lock().folder.join("unpacked").join(random_hex(8));
+        std::fs::create_dir_all(&folder)?;
+        let status = std::process::Command::new("unzip").arg("-q").arg(archive).arg("-d").arg(&folder).status();
+        let status = status.with_context(|| format!("cannot unpack {}: no unzip", archive.display()))?;
+        if !status.success() {
+            bail!("cannot unpack {}: unzip ended with {status}", archive.display());
+        }
+        Ok(folder)
+    }
+
+    /// What `JUJU_VERSION` says.
+    pub fn version(&self) -> String {
+        self.shared.lock().options.version.clone()
+    }
+
     /// Lets a test decide when each hook or action begins.
     pub fn set_gate(&self, gate: Option<Gate>) {
         self.shared.lock().gate = gate;
@@ -122,20 +150,29 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        let (folder, models) = {
-            let mut world = self.shared.lock();
-            world.stopping = true;
-            (world.folder.clone(), self.running_pids(&world))
-        };
-        self.shared.ring();
-        for pid in models.into_iter().chain(processes_of(&folder)) {
-            kill(pid, Signal::KILL);
-        }
-        let _best_effort = std::fs::remove_dir_all(folder);
+        self.stop();
     }
 }
 
 impl Controller {
+    /// Ends all units, their processes and what their charms left running,
+    /// and removes the controller's folder. Dropping does the same.
+    pub fn stop(&self) {
+        let (folder, running, models) = {
+            let mut world = self.shared.lock();
+            world.stopping = true;
+            (world.folder.clone(), self.running_pids(&world), std::mem::take(&mut world.models))
+        };
+        self.shared.ring();
+        for pid in running.into_iter().chain(processes_of(&folder)) {
+            kill(pid, Signal::KILL);
+        }
+        // Native charms end with their applications, and their servers with
+        // them; outside the lock, because that takes a while.
+        drop(models);
+        let _best_effort = std::fs::remove_dir_all(folder);
+    }
+
     fn running_pids(&self, world: &World) -> Vec<u32> {
         let units = world
             .models
@@ -204,6 +241,12 @@ impl Model {
             let world = self.shared.lock();
             let _woken = self.shared.changed.wait_timeout(world, left.min(Duration::from_millis(100)));
         }
+    }
+
+    /// Waits for the next change in the world, but no longer than this.
+    pub(crate) fn wait_change(&self, longest: Duration) {
+        let world = self.shared.lock();
+        let _woken = self.shared.changed.wait_timeout(world, longest);
     }
 
     /// Waits until no unit has anything to do (a unit in error waiting for its

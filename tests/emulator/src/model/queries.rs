@@ -133,6 +133,39 @@ impl Model {
         chosen.iter().skip(chosen.len().saturating_sub(last)).map(|line| format_log(line)).collect()
     }
 
+    /// What `juju show-unit` tells: the unit and its relations' databags.
+    pub(crate) fn unit_json(&self, unit: &str) -> Result<Value> {
+        let key = self.key(unit)?;
+        let world = self.shared.lock();
+        let found = world.unit(&key).context("the unit is gone")?;
+        let mut relations = Vec::new();
+        for (id, local) in &found.relations {
+            let Some(relation) = world.relations.get(id) else { continue };
+            let own = &relation.ends[local.end];
+            let remote = &relation.ends[relation.remote_end(local.end)];
+            let units: BTreeMap<String, _> = local
+                .members
+                .keys()
+                .filter_map(|number| {
+                    Some((format!("{}/{number}", remote.seen_as), &remote.units.get(number)?.bag.data))
+                })
+                .collect();
+            relations.push(serde_json::json!({
+                "relation-id": own.id,
+                "endpoint": own.endpoint,
+                "related-application": remote.seen_as,
+                "application-data": remote.application_bag.data,
+                "local-application-data": own.application_bag.data,
+                "related-units": units,
+            }));
+        }
+        Ok(serde_json::json!({
+            "leader": world.is_leader(&key),
+            "workload-status": { "current": found.workload.status, "message": found.workload.message },
+            "relation-info": relations,
+        }))
+    }
+
     /// Log lines from a place on, for `debug-log` that follows.
     pub(crate) fn log_since(&self, place: usize) -> Vec<String> {
         let world = self.shared.lock();

@@ -55,6 +55,20 @@ impl Model {
         Ok(())
     }
 
+    /// Id, name, owner and revision of every secret of the model.
+    pub(crate) fn secret_rows(&self) -> Vec<Vec<String>> {
+        let world = self.shared.lock();
+        let own = world.secrets.iter().filter(|(_, secret)| secret.model == self.name);
+        own.map(|(id, secret)| {
+            let owner = match &secret.owner {
+                Owner::Model => "<model>",
+                Owner::Application(name) | Owner::Unit(name) => name,
+            };
+            vec![id.clone(), secret.label.clone(), owner.to_owned(), secret.latest().to_string()]
+        })
+        .collect()
+    }
+
     pub fn revoke_secret(&self, secret: &str, application: &str) -> Result<()> {
         let mut world = self.shared.lock();
         let id = world.user_secret(&self.name, secret)?;
