@@ -4,7 +4,7 @@ use super::context::{Answer, Context, Outcome};
 use super::observe;
 use super::prepare::forward;
 use crate::migration::{Failure, Step};
-use crate::postgres::{fence, inspect, marker, sequences};
+use crate::postgres::{Session, fence, inspect, marker, sequences};
 use serde_json::json;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let source = context.world.source("drain").await?;
     let target = context.world.target("drain").await?;
     let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
-    refuse_unfenced(context, &generation).await?;
-    refuse_other_clusters(context).await?;
+    refuse_unfenced(context, &source, &generation).await?;
+    refuse_other_clusters(context, &source, &target).await?;
     context.progress.say("applying the last changes on the target");
     let name = forward(context)?;
     let point = marker::drain_point(&source, MARKER_WITHIN).await?;
@@ -46,9 +46,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 ///
 /// # Errors
 /// The finding.
-pub async fn refuse_unfenced(context: &Context<'_>, generation: &str) -> Result<(), Failure> {
-    let source = context.world.source("drain").await?;
-    let unfenced = fence::unfenced_tables(&source, generation).await?;
+pub async fn refuse_unfenced(context: &Context<'_>, source: &Session, generation: &str) -> Result<(), Failure> {
+    let unfenced = fence::unfenced_tables(source, generation).await?;
     match unfenced.first() {
         None => Ok(()),
         Some(table) => Err(Failure::operator(
@@ -63,12 +62,10 @@ pub async fn refuse_unfenced(context: &Context<'_>, generation: &str) -> Result<
 ///
 /// # Errors
 /// The finding.
-pub async fn refuse_other_clusters(context: &Context<'_>) -> Result<(), Failure> {
+pub async fn refuse_other_clusters(context: &Context<'_>, source: &Session, target: &Session) -> Result<(), Failure> {
     let noted = context.run()?.note(Step::Prepare, "identity").cloned().unwrap_or_default();
-    for (side, session) in
-        [("source", context.world.source("identity").await?), ("target", context.world.target("identity").await?)]
-    {
-        let now = observe::identity_value(&inspect::cluster_identity(&session).await?);
+    for (side, session) in [("source", source), ("target", target)] {
+        let now = observe::identity_value(&inspect::cluster_identity(session).await?);
         if noted.get(side) != Some(&now) {
             return Err(Failure::operator(
                 "hand over",

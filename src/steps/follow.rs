@@ -84,13 +84,19 @@ pub async fn pause(context: &mut Context<'_>) -> Answer {
 /// # Errors
 /// The servers'; a worker that does not end.
 pub async fn stop(context: &Context<'_>) -> Result<(), Failure> {
-    let target = context.world.target("pause").await?;
+    stop_between(context, &context.world.source("pause").await?, &context.world.target("pause").await?).await
+}
+
+/// The same, in sessions that are open already.
+///
+/// # Errors
+/// As [`stop`].
+pub async fn stop_between(context: &Context<'_>, source: &Session, target: &Session) -> Result<(), Failure> {
     let name = forward(context)?;
-    if subscription::state(&target, &name).await?.is_some() {
-        subscription::disable(&target, &name, WORKER_ENDS).await?;
+    if subscription::state(target, &name).await?.is_some() {
+        subscription::disable(target, &name, WORKER_ENDS).await?;
     }
-    let source = context.world.source("pause").await?;
-    slot::wait_inactive(&source, &name, WORKER_ENDS).await?;
+    slot::wait_inactive(source, &name, WORKER_ENDS).await?;
     Ok(())
 }
 

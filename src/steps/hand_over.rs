@@ -5,8 +5,8 @@ use super::context::{Answer, Context, Outcome};
 use super::drain::{refuse_other_clusters, refuse_unfenced};
 use super::{follow, observe, prepare};
 use crate::migration::{Failure, Step};
-use crate::postgres::Error;
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening, Permanent};
+use crate::postgres::{Error, Session};
 use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::types::PgLsn;
@@ -24,13 +24,14 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(5);
 pub async fn perform(context: &mut Context<'_>) -> Answer {
     let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
     let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
-    let target_generation = target_generation(context).await?;
-    if is_open(context, &target_generation).await? {
+    // Nobody can write meanwhile: each side is asked in one session.
+    let (source, target) = tokio::try_join!(context.world.source("hand over"), context.world.target("hand over"))?;
+    let target_generation = target_generation(context, &target).await?;
+    if is_open(&target, &target_generation).await? {
         return done(context).await;
     }
     // 1. Nothing unfenced on either side, and both clusters are those that we began with.
-    refuse_unfenced(context, &generation).await?;
-    let target = context.world.target("hand over").await?;
+    refuse_unfenced(context, &source, &generation).await?;
     let open_tables = observe::unfenced_target(&target).await?;
     if let Some(table) = open_tables.first() {
         return Err(Failure::operator(
@@ -39,21 +40,18 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             format!("run {}", context.command("rollback")),
         ));
     }
-    refuse_other_clusters(context).await?;
+    refuse_other_clusters(context, &source, &target).await?;
     // 2. The forward direction stops.
     context.progress.say("stopping replication");
-    follow::stop(context).await?;
+    follow::stop_between(context, &source, &target).await?;
     // 3. The reverse slot and subscription are made here once the way back exists.
     // 4. The source closes for good, if its lease still runs.
     context.note(Step::HandOver, "closing-source", json!(generation)).await?;
     context.progress.say("closing the source for good");
-    let position = close_for_good(context, &generation, lock_timeout).await?;
+    let position = close_for_good(context, &source, &generation, lock_timeout).await?;
     context.note(Step::HandOver, "source-closed", json!(super::migrate::now_ms())).await?;
     // 5. A standby without that commit would reopen at the deadline.
-    if let Some(position) = position {
-        let source = context.world.source("hand over").await?;
-        fence::wait_flushed_by_standbys(&source, position, STANDBYS_WITHIN).await?;
-    }
+    fence::wait_flushed_by_standbys(&source, position, STANDBYS_WITHIN).await?;
     // 6. The target opens.
     context.note(Step::HandOver, "opening-target", json!(target_generation)).await?;
     context.progress.say("opening the target");
@@ -63,22 +61,22 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     }
 }
 
-/// Closes the source for good; answers where in the WAL that commit lies, unless an earlier attempt made it.
+/// Closes the source for good; answers a place in the WAL that lies behind that commit.
 async fn close_for_good(
     context: &Context<'_>,
+    source: &Session,
     generation: &str,
     lock_timeout: Duration,
-) -> Result<Option<PgLsn>, Failure> {
+) -> Result<PgLsn, Failure> {
     let world = context.world;
-    let source = world.source("hand over").await?;
-    let row = fence::state(&source, generation).await?;
+    let row = fence::state(source, generation).await?;
     if row.is_some_and(|row| row.state == FenceState::Permanent) {
         // Where that commit lies is not known any more, but it lies before the end of the WAL.
         let row = source
             .query_one("SELECT pg_current_wal_flush_lsn()", &[])
             .await
             .map_err(Error::doing("see where the source's WAL ends"))?;
-        return Ok(Some(row.get(0)));
+        return Ok(row.get(0));
     }
     match fence::make_permanent(
         &world.source,
@@ -90,7 +88,7 @@ async fn close_for_good(
     )
     .await?
     {
-        Permanent::Committed(position) => Ok(Some(position)),
+        Permanent::Committed(position) => Ok(position),
         Permanent::Lost(_) => Err(Failure::operator(
             "hand over",
             "the fence's lease ran out before the source was closed for good",
@@ -110,16 +108,14 @@ async fn done(context: &mut Context<'_>) -> Answer {
     Ok(Outcome::Done(json!({"opened-at": opened_at, "outage-ms": opened_at - from})))
 }
 
-async fn target_generation(context: &Context<'_>) -> Result<String, Failure> {
-    let target = context.world.target("hand over").await?;
-    fence::latest(&target).await?.into_iter().next().map(|row| row.generation).ok_or_else(|| {
+async fn target_generation(context: &Context<'_>, target: &Session) -> Result<String, Failure> {
+    fence::latest(target).await?.into_iter().next().map(|row| row.generation).ok_or_else(|| {
         Failure::operator("open the target", "it was never closed", format!("run {}", context.command("rollback")))
     })
 }
 
-async fn is_open(context: &Context<'_>, generation: &str) -> Result<bool, Failure> {
-    let target = context.world.target("hand over").await?;
-    Ok(fence::state(&target, generation).await?.is_some_and(|row| row.state == FenceState::Open))
+async fn is_open(target: &Session, generation: &str) -> Result<bool, Failure> {
+    Ok(fence::state(target, generation).await?.is_some_and(|row| row.state == FenceState::Open))
 }
 
 /// True when the target already takes writes: then there is no way back by undoing.
@@ -127,8 +123,9 @@ async fn is_open(context: &Context<'_>, generation: &str) -> Result<bool, Failur
 /// # Errors
 /// The server's.
 pub async fn has_opened(context: &Context<'_>) -> Result<bool, Failure> {
-    let generation = target_generation(context).await?;
-    is_open(context, &generation).await
+    let target = context.world.target("hand over").await?;
+    let generation = target_generation(context, &target).await?;
+    is_open(&target, &generation).await
 }
 
 /// Before the open: the target is proven closed by a new generation before the source may reopen.
