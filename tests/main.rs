@@ -9,6 +9,7 @@ mod charm_files;
 mod compare;
 mod drain;
 mod emulator_replay;
+mod emulator_rules;
 mod fence;
 mod lease;
 mod postgres;

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::charm::{CharmFiles, Endpoint, Role};
+use crate::charm::CharmFiles;
 use crate::context::Context;
 use crate::event::Event;
 use crate::native::NativeCharm;
+pub(crate) use crate::random::{random_hex, random_secret_id, random_uuid};
+pub(crate) use crate::relation::{End, LocalRelation, Relation, UnitBag};
+pub(crate) use crate::secret::{Consumer, Grant, Owner, Secret};
 
 /// How a controller behaves.
 #[derive(Debug, Clone)]
@@ -35,81 +38,6 @@ impl Default for Options {
             update_status_interval: Duration::from_secs(300),
         }
     }
-}
-
-/// A databag and how often it changed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Databag {
-    pub data: BTreeMap<String, String>,
-    pub version: u64,
-}
-
-impl Databag {
-    /// Merges changes: an empty value deletes. True when anything changed.
-    pub fn merge(&mut self, changes: &BTreeMap<String, String>) -> bool {
-        let before = self.data.clone();
-        for (key, value) in changes {
-            if value.is_empty() {
-                self.data.remove(key);
-            } else {
-                self.data.insert(key.clone(), value.clone());
-            }
-        }
-        let changed = before != self.data;
-        self.version += u64::from(changed);
-        changed
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct UnitBag {
-    pub bag: Databag,
-    pub in_scope: bool,
-}
-
-/// One side of a relation; a peer relation has one only.
-#[derive(Debug, Clone)]
-pub(crate) struct End {
-    pub model: String,
-    pub application: String,
-    pub endpoint: String,
-    pub declared: Endpoint,
-    /// The relation's number in this end's model.
-    pub id: u64,
-    /// What the other side calls this application.
-    pub seen_as: String,
-    pub application_bag: Databag,
-    pub units: BTreeMap<u32, UnitBag>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Relation {
-    pub ends: Vec<End>,
-    pub dying: bool,
-    /// The end of the offering model, for a cross-model relation.
-    pub offering_end: Option<usize>,
-}
-
-impl Relation {
-    pub fn remote_end(&self, end: usize) -> usize {
-        if self.ends.len() == 1 { 0 } else { 1 - end }
-    }
-
-    pub fn is_peer(&self) -> bool {
-        self.ends[0].declared.role == Role::Peer
-    }
-}
-
-/// What a unit's agent has shown its charm of one relation.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LocalRelation {
-    pub end: usize,
-    pub created: bool,
-    /// Remote units that joined, with the databag version last announced.
-    pub members: BTreeMap<u32, u64>,
-    pub application_version: u64,
-    /// joined is always followed by changed of the same unit.
-    pub owed_changed: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -219,47 +147,6 @@ pub(crate) struct Application {
     pub status: Option<Status>,
     pub workload_version: String,
     pub dying: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Owner {
-    /// A user secret of a model.
-    Model,
-    Application(String),
-    Unit(String),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Grant {
-    pub model: String,
-    /// An application or a unit of that model.
-    pub subject: String,
-    /// The relation whose end takes the grant away.
-    pub relation: Option<u64>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Consumer {
-    pub revision: u64,
-    pub label: String,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Secret {
-    pub model: String,
-    pub owner: Owner,
-    pub label: String,
-    pub description: String,
-    pub revisions: BTreeMap<u64, BTreeMap<String, String>>,
-    pub grants: Vec<Grant>,
-    /// By (model, unit).
-    pub consumers: BTreeMap<(String, String), Consumer>,
-}
-
-impl Secret {
-    pub fn latest(&self) -> u64 {
-        self.revisions.keys().next_back().copied().unwrap_or(0)
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -438,22 +325,6 @@ impl World {
             model.log.push(line);
         }
     }
-}
-
-/// Random lower-case hexadecimal digits.
-pub(crate) fn random_hex(digits: usize) -> String {
-    (0..digits).map(|_| char::from_digit(rand::random_range(0..16), 16).unwrap_or('0')).collect()
-}
-
-/// A secret's id: 20 characters of 0-9a-z.
-pub(crate) fn random_secret_id() -> String {
-    (0..20).map(|_| char::from_digit(rand::random_range(0..32), 36).unwrap_or('0')).collect()
-}
-
-/// A version 4 UUID.
-pub(crate) fn random_uuid() -> String {
-    let hex = random_hex(32);
-    format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
 
 impl Application {

@@ -45,7 +45,7 @@ pub(crate) fn run(shared: &Arc<Shared>, key: &UnitKey, plan: Plan) -> Result<End
     if plan.own_group {
         command.process_group(0);
     }
-    let mut child = command.spawn().with_context(|| format!("cannot start {}", plan.program.display()))?;
+    let mut child = spawn(&mut command).with_context(|| format!("cannot start {}", plan.program.display()))?;
     announce(shared, key, &child);
     let stopped = Arc::new(AtomicBool::new(false));
     let log = |level| plan.module.clone().map(|module| (module, level));
@@ -62,6 +62,21 @@ pub(crate) fn run(shared: &Arc<Shared>, key: &UnitKey, plan: Plan) -> Result<End
     stopped.store(true, Ordering::SeqCst);
     let text = |bytes: Arc<Mutex<Vec<u8>>>| bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Ended { status, stdout: text(out), stderr: text(err) })
+}
+
+/// Starts a process. A freshly copied executable can be busy for a moment:
+/// another thread's child still holds the descriptor it was written with.
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy && tries < 100 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
 }
 
 fn announce(shared: &Arc<Shared>, key: &UnitKey, child: &Child) {

@@ -14,6 +14,16 @@ pub(crate) fn synchronise_relations(world: &mut World, key: &UnitKey) {
     if !unit.installed || unit.failed.is_some() || unit.pending.is_some() || unit.life != Life::Alive {
         return;
     }
+    // A relation that ended before the charm heard of it leaves no trace.
+    let unheard: Vec<u64> = unit
+        .relations
+        .iter()
+        .filter(|(id, local)| !local.created && world.relations.get(id).is_none_or(|relation| relation.dying))
+        .map(|(id, _)| *id)
+        .collect();
+    for id in unheard {
+        super::run::leave(world, key, id);
+    }
     let mut entered = Vec::new();
     for (id, relation) in &mut world.relations {
         let end = relation.ends.iter().position(|end| end.model == key.model && end.application == key.application);

@@ -184,7 +184,12 @@ fn run_hook(shared: &Arc<Shared>, key: &UnitKey, event: Event) {
         world.log(key, "ERROR", module, &format!("hook \"{}\" failed: {reason}", event.name()));
         fail_hook(&mut world, key, event);
     } else {
-        world.log(key, "INFO", module, &format!("ran \"{}\" hook (via explicit, bespoke hook script)", event.name()));
+        world.log(
+            key,
+            "INFO",
+            module,
+            &format!("ran \"{}\" hook (via hook dispatching script: dispatch)", event.name()),
+        );
         succeed_hook(&mut world, key, &event);
     }
 }

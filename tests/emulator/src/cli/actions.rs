@@ -57,7 +57,9 @@ impl Call<'_> {
             }
             shown = task.log.len();
             if task.ended() {
-                self.printer.err("\n")?;
+                if shown > 0 {
+                    self.printer.err("\n")?;
+                }
                 return Ok(Some(task));
             }
             if Instant::now() >= end {
@@ -79,9 +81,9 @@ impl Call<'_> {
                 text.push_str(&plain(task));
                 self.out(&text)?;
             }
-            Some("json") => self.out(&format!("{}\n", json!({ &task.unit: as_json(task) })))?,
+            Some("json") => self.out(&format!("{}\n", json!({ &task.unit: at_the_end(task) })))?,
             Some("yaml") => {
-                let Value::Object(map) = json!({ &task.unit: as_json(task) }) else { unreachable!("made as a map") };
+                let Value::Object(map) = json!({ &task.unit: at_the_end(task) }) else { unreachable!("made as a map") };
                 self.out(&yaml::print(&map))?;
             }
             Some(other) => bail!("unknown format {other:?}"),
@@ -190,6 +192,15 @@ fn timing(task: &TaskView) -> Value {
         }
     }
     Value::Object(timing)
+}
+
+/// As `juju run` shows a task: 4.0 leaves out when it ended.
+fn at_the_end(task: &TaskView) -> Value {
+    let mut shown = as_json(task);
+    if let Some(timing) = shown.get_mut("timing").and_then(Value::as_object_mut) {
+        timing.remove("completed");
+    }
+    shown
 }
 
 fn as_json(task: &TaskView) -> Value {

@@ -2,6 +2,7 @@
 
 mod actions;
 mod applications;
+mod lifecycle;
 mod offers;
 mod queries;
 mod relations;
