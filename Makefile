@@ -20,6 +20,8 @@ shell: setup
 	cargo build --workspace --bins
 	target/debug/model
 
-# The charm, with charmcraft; left in target/pack/.
-pack:
+# The charm, with charmcraft, left in target/pack/; then its unpacked dispatch plays the story in the emulator.
+pack: setup
 	tests/pack
+	cargo build --workspace --bins
+	DISPATCH=target/pack/unpacked/dispatch cargo test --test main scenarios::story

@@ -100,7 +100,9 @@ async fn answer(
     // A hook may not have come since we became the leader.
     relations::write_all(tools, &gathered.relations.requests)?;
     if let Err(lacking) = &gathered.world {
-        return nothing(Reply::refused(lacking.sentence.clone(), ""));
+        // What comes by itself only has to be waited for.
+        let next = if lacking.person { String::new() } else { command(context, name) };
+        return nothing(Reply::refused(lacking.sentence.clone(), next));
     }
     let (store, mut state, mut progress) = match read_journal(gathered).await {
         Ok(read) => read,

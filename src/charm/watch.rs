@@ -31,8 +31,9 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, state: &mut State, wait: 
         _ => wait,
     }
     .max(AT_LEAST);
-    let mut shown = String::new();
-    let mut shown_at = Instant::now() - LINES;
+    // What was said before this request is not about it.
+    let mut shown = line(state, &desk.store.progress().await?);
+    let mut shown_at = began.checked_sub(LINES).unwrap_or(began);
     loop {
         desk.store.refresh(state).await?;
         if broker::wanted(state) == Side::Target
@@ -86,7 +87,8 @@ fn line(state: &State, progress: &Progress) -> String {
         (None, Some(trouble)) => trouble,
         (None, None) => &progress.text,
     };
-    format!("{}: {}", state.phase(), if text.is_empty() { &progress.step } else { text })
+    let text = if text.is_empty() { &progress.step } else { text };
+    format!("{}: {}", state.phase(), if text.is_empty() { "starting" } else { text })
 }
 
 /// The request came to its end.
