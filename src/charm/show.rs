@@ -101,7 +101,7 @@ fn text(desk: &Desk<'_>, state: &State, progress: &Progress) -> String {
 fn step_line(run: &Run, step: crate::migration::Step, progress: &Progress) -> String {
     let known = run.steps.get(&step).cloned().unwrap_or_default();
     let mark = match known.status {
-        Status::Pending => "[ ]",
+        Status::Pending | Status::Lost => "[ ]",
         Status::Doing => "[>]",
         Status::Done => "[x]",
         Status::Failed => "[!]",

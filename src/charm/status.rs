@@ -97,8 +97,8 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
 
 /// What was lost and not yet made good.
 pub fn lost(run: &Run) -> Option<&str> {
-    let needs_copy = run.phase == Phase::Following && !run.is_done(Step::Copy);
-    run.lost.as_deref().filter(|_| needs_copy)
+    let follows_no_more = run.phase == Phase::Following && !run.follows();
+    run.lost.as_deref().filter(|_| follows_no_more)
 }
 
 /// Rows that the comparison found to differ, if it found any.

@@ -173,6 +173,8 @@ pub enum Status {
     Failed,
     /// Its undo was begun.
     Undoing,
+    /// An attempt was made or its end was observed, and that is true no more: it is done again, or undone.
+    Lost,
 }
 
 /// The kinds of record that move one step's status.
@@ -206,13 +208,14 @@ pub struct Illegal {
 pub fn next_status(status: Status, kind: Kind) -> Option<Status> {
     use Status::*;
     match (status, kind) {
-        (Pending | Doing | Failed, Kind::Started) => Some(Doing),
+        (Pending | Doing | Failed | Lost, Kind::Started) => Some(Doing),
         (Doing, Kind::Done) => Some(Done),
         (Doing, Kind::Failed) => Some(Failed),
-        (Doing | Done | Failed | Undoing, Kind::UndoStarted) => Some(Undoing),
+        (Doing | Done | Failed | Undoing | Lost, Kind::UndoStarted) => Some(Undoing),
         (Undoing, Kind::Undone) => Some(Pending),
         // What was undone, or never begun, cannot get lost.
-        (_, Kind::Reopened) => Some(Pending),
+        (Pending, Kind::Reopened) => Some(Pending),
+        (_, Kind::Reopened) => Some(Lost),
         _ => None,
     }
 }
@@ -262,6 +265,18 @@ pub struct Run {
 }
 
 impl Run {
+    /// True while the target follows the source, or could as soon as a paused subscription goes on.
+    pub fn follows(&self) -> bool {
+        let caught_up = self.order == Order::Documented || !self.is_done(Step::Migrate) || self.is_done(Step::CatchUp);
+        self.is_done(Step::Follow) && caught_up
+    }
+
+    /// True while the subscription rests on purpose: no apply worker may run beside a change of the schema.
+    pub fn is_paused(&self) -> bool {
+        let altered = matches!(self.status(Step::Migrate), Status::Doing | Status::Done | Status::Failed);
+        self.phase == Phase::Migrating || (self.order == Order::Documented && altered)
+    }
+
     /// The runbook.
     pub fn book(&self) -> &'static [Step] {
         runbook(self.order, self.strict)
@@ -403,7 +418,10 @@ impl Run {
             }
             Record::Lost { step, reason } => {
                 self.lost = Some(reason.clone());
-                self.reopen_from(*step)
+                self.reopen_from(*step)?;
+                let place = |step: Step| self.book().iter().position(|s| *s == step);
+                let under_way = matches!(self.phase, Phase::Migrating | Phase::Fenced | Phase::Drained);
+                self.go((under_way && place(*step) < place(Step::Fence)).then_some(Phase::Following))
             }
             Record::Lifted { reason } => {
                 self.lifted = Some(reason.clone());
@@ -446,7 +464,8 @@ impl Run {
             book.iter().position(|s| *s == first).ok_or_else(|| format!("{} is not in the runbook", first.name()))?;
         for step in &book[from..] {
             let state = self.step(*step, Kind::Reopened)?;
-            *state = StepState { notes: std::mem::take(&mut state.notes), ..StepState::default() };
+            *state =
+                StepState { status: state.status, notes: std::mem::take(&mut state.notes), ..StepState::default() };
         }
         Ok(())
     }
@@ -530,10 +549,11 @@ mod tests {
         let kinds = [Kind::Started, Kind::Done, Kind::Failed, Kind::UndoStarted, Kind::Undone, Kind::Reopened];
         let table = [
             (Pending, [Some(Doing), None, None, None, None, Some(Pending)]),
-            (Doing, [Some(Doing), Some(Done), Some(Failed), Some(Undoing), None, Some(Pending)]),
-            (Done, [None, None, None, Some(Undoing), None, Some(Pending)]),
-            (Failed, [Some(Doing), None, None, Some(Undoing), None, Some(Pending)]),
-            (Undoing, [None, None, None, Some(Undoing), Some(Pending), Some(Pending)]),
+            (Doing, [Some(Doing), Some(Done), Some(Failed), Some(Undoing), None, Some(Lost)]),
+            (Done, [None, None, None, Some(Undoing), None, Some(Lost)]),
+            (Failed, [Some(Doing), None, None, Some(Undoing), None, Some(Lost)]),
+            (Undoing, [None, None, None, Some(Undoing), Some(Pending), Some(Lost)]),
+            (Lost, [Some(Doing), None, None, Some(Undoing), None, Some(Lost)]),
         ];
         for (status, row) in table {
             for (kind, expected) in kinds.iter().zip(row) {
@@ -562,7 +582,26 @@ mod tests {
         let state = play(records).unwrap();
         assert_eq!(state.phase(), Phase::Following);
         let run = state.run.unwrap();
-        assert!(run.is_done(Step::Follow) && run.status(Step::Fence) == Status::Pending);
+        assert!(run.is_done(Step::Follow) && run.status(Step::Fence) == Status::Lost);
+    }
+
+    #[test]
+    fn a_copy_that_is_lost_in_any_phase_can_be_made_again_and_undone() {
+        for (order, steps) in [(Order::MigrateFirst, 5..=12), (Order::Documented, 5..=11)] {
+            for count in steps {
+                let mut records = begun(order);
+                done(&mut records, &runbook(order, false)[..count]);
+                records.push(Record::Lost { step: Step::Copy, reason: "the slot is gone".into() });
+                let run = play(records.clone()).unwrap().run.unwrap();
+                assert_eq!(run.phase, Phase::Following, "{order:?} after {count} steps");
+                records.push(Record::Started { step: Step::Copy });
+                assert_eq!(play(records.clone()).unwrap().phase(), Phase::Copying);
+                records.push(Record::RollbackStarted);
+                // What the lost steps left behind is undone too.
+                records.push(Record::UndoStarted { step: runbook(order, false)[count - 1] });
+                play(records).unwrap();
+            }
+        }
     }
 
     #[test]

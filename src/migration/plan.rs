@@ -85,6 +85,8 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
     let place = |s: Step| book.iter().position(|b| *b == s);
     let last = match goal {
         Goal::Refreshed => Step::Refresh,
+        // What is following was lost after the schema migration: catching up makes it good.
+        Goal::Following if run.order == Order::MigrateFirst && run.is_done(Step::Migrate) => Step::CatchUp,
         Goal::Following => Step::Follow,
         Goal::Migrated => Step::Gates,
         Goal::Drained if place(Step::Verify) < place(Step::HandOver) => Step::Verify,
@@ -124,8 +126,12 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     let migrated = run.is_some_and(|r| r.is_done(Step::Gates));
     let order = run.map(|r| r.order);
     let past = |p: Phase| matches!(p, Phase::Opened | Phase::Flipped | Phase::Finalized);
+    let lost = phase == Phase::Following && run.is_some_and(|r| !r.follows());
     if phase == Phase::RollingBack && goal != Goal::RolledBack {
         return refuse("a rollback is under way", "rollback");
+    }
+    if lost && action != "migrate" && matches!(goal, Goal::Migrated | Goal::Drained | Goal::Flipped) {
+        return refuse("the target does not follow the source any more", "replicate");
     }
     match goal {
         Goal::Refreshed if past(phase) => refuse("users are already on the target", "finalize"),
@@ -231,6 +237,7 @@ pub fn usual_next(state: &State) -> &'static str {
     let migrated = run.is_done(Step::Gates);
     match run.phase {
         Phase::Idle | Phase::Prepared | Phase::Copying => "replicate",
+        Phase::Following if !run.follows() => "replicate",
         Phase::Following if run.order == Order::MigrateFirst && !run.is_done(Step::Refresh) => "refresh",
         Phase::Following if run.order == Order::MigrateFirst && !migrated => "run-migration",
         Phase::Following => "cut-over",

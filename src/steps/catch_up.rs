@@ -13,20 +13,30 @@ use crate::postgres::{Error, subscription};
 /// # Errors
 /// The servers'; a pair of releases that did not earn this order.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
-    let pair = earned_pair(context)?;
+    let (from, to) = releases(context);
+    install_fills(context, &from, &to).await?;
     let target = context.world.target("catch-up").await?;
-    for statement in fills::install(pair.fills, "public") {
-        target.batch_execute(&statement).await.map_err(Error::doing("install a fill on the target"))?;
-    }
     let name = forward(context)?;
     subscription::enable(&target, &name).await?;
     caught_up(context, &target, &name, Step::CatchUp).await
 }
 
+/// Installs what late rows of the old release need in the new schema.
+///
+/// # Errors
+/// The server's; a pair of releases that did not earn this order.
+pub async fn install_fills(context: &Context<'_>, from: &str, to: &str) -> Result<(), Failure> {
+    let pair = earned_pair(context, from, to)?;
+    let target = context.world.target("catch-up").await?;
+    for statement in fills::install(pair.fills, "public") {
+        target.batch_execute(&statement).await.map_err(Error::doing("install a fill on the target"))?;
+    }
+    Ok(())
+}
+
 /// The pair that the migration turned out to be.
-fn earned_pair(context: &Context<'_>) -> Result<&'static Pair, Failure> {
-    let (from, to) = releases(context);
-    match pair(&KRATOS, &from, &to) {
+fn earned_pair(context: &Context<'_>, from: &str, to: &str) -> Result<&'static Pair, Failure> {
+    match pair(&KRATOS, from, to) {
         Some(pair) if pair.earned => Ok(pair),
         _ => Err(Failure::operator(
             "go on in the migrate-first order",

@@ -32,6 +32,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let target = context.world.target("copy").await?;
     refuse_other_schema(context).await?;
     clear(context, &name).await?;
+    super::prepare::publish(context, &tables).await?;
     let definitions = definitions(context, &tables).await?;
     context.progress.say("emptying the target");
     schema::drop_definitions(&target, &definitions).await?;

@@ -129,7 +129,11 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
         let source = context.world.source("undo").await?;
         if fence::installed(&source).await? {
             let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
-            fence::lift(&source, &generation, context.epoch, lock_timeout).await?;
+            let row = fence::lift(&source, &generation, context.epoch, lock_timeout).await?;
+            if row.is_some_and(|row| row.state == FenceState::Permanent) {
+                // The target is proven closed by the hand-over's undo: writes come back before the rest is undone.
+                fence::remove(&source, lock_timeout, CLOSE_WITHIN).await?;
+            }
         }
     }
     context.progress.update(|p| p.lease_until = None);

@@ -18,6 +18,9 @@ const WORKER_ENDS: Duration = Duration::from_secs(30);
 /// # Errors
 /// The servers'; an apply error of the subscription.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
+    if let Some(waiting) = super::migrate::settle(context).await? {
+        return waiting;
+    }
     let target = context.world.target("follow").await?;
     let name = forward(context)?;
     if subscription::state(&target, &name).await?.is_none() {

@@ -30,6 +30,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     if is_open(&target, &target_generation).await? {
         return done(context).await;
     }
+    if let Some(found) = context.run()?.steps.get(&Step::Verify).and_then(|verify| verify.failure.clone()) {
+        return Err(found);
+    }
     // 1. Nothing unfenced on either side, and both clusters are those that we began with.
     refuse_unfenced(context, &source, &generation).await?;
     let open_tables = observe::unfenced_target(&target).await?;

@@ -4,7 +4,7 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::{follow, observe, prepare};
 use crate::apps::{Health, KRATOS, Recognised};
-use crate::migration::{Failure, Order, Step};
+use crate::migration::{Failure, Order, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
 use crate::postgres::{inspect, reset};
 use serde_json::json;
@@ -90,6 +90,49 @@ async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, 
     Ok(settled.then_some(to))
 }
 
+/// Closes a target that was opened for a migration which has ended since.
+///
+/// # Errors
+/// The servers'.
+pub async fn close_if_ended(context: &mut Context<'_>) -> Result<(), Failure> {
+    if let Recognised::Release(from) = observe::recognise(&context.world.source("migrate").await?).await?
+        && is_open(context).await?
+        && ended(context, &from).await?.is_some()
+    {
+        prepare::close_target(context, Step::Migrate).await?;
+    }
+    Ok(())
+}
+
+/// Before the target follows again after a fence that was lifted in the documented order: its own migration must
+/// have ended, the target must be closed, and late rows must be known to fit the new schema.
+///
+/// # Errors
+/// The servers'; a pair of releases whose late rows are not known to fit.
+pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure> {
+    if context.run()?.status(Step::Migrate) != Status::Lost {
+        return Ok(None);
+    }
+    close_if_ended(context).await?;
+    let source = context.world.source("follow").await?;
+    let target = context.world.target("follow").await?;
+    let (from, to) = (observe::recognise(&source).await?, observe::recognise(&target).await?);
+    if is_open(context).await? {
+        if observe::schema_versions(&source).await? != observe::schema_versions(&target).await?
+            || observe::others_connected(&target).await?
+        {
+            return Ok(Some(wait("the target application has not ended its schema migration", "")));
+        }
+        prepare::close_target(context, Step::Migrate).await?;
+    }
+    match (from, to) {
+        (Recognised::Release(from), Recognised::Release(to)) if from != to => {
+            super::catch_up::install_fills(context, &from, &to).await.map(|()| None)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The target may be opened only while its own server cannot write.
 async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
     match observe::target_health(context).await {
@@ -143,6 +186,10 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
     }
     follow::drop_subscription(context).await?;
     if is_open(context).await? {
+        let serves = matches!(observe::target_health(context).await, Health::Ready { .. });
+        if !serves && observe::others_connected(&target).await? {
+            return wait("the target application's schema migration is still running", "");
+        }
         prepare::close_target(context, Step::Migrate).await?;
     }
     context.progress.say("giving the target the source's schema back");

@@ -38,12 +38,21 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         fence::install(session).await?;
         fence::bump_epoch(session, context.epoch, Duration::from_secs(5)).await?;
     }
-    let publication = forward(context)?;
-    let published: Vec<PublishedTable> =
-        tables.iter().cloned().chain([TableName::new(PREFIX, "marker")]).map(PublishedTable::whole).collect();
-    publication::create(&source, &publication, &published).await?;
+    publish(context, &tables).await?;
     close_target(context, Step::Prepare).await?;
     Ok(Outcome::Done(json!({"tables": tables.len()})))
+}
+
+/// Creates the publication where it is missing. It must stand before the slot: decoding looks at the past.
+///
+/// # Errors
+/// The server's; a publication of that name with other tables.
+pub async fn publish(context: &Context<'_>, tables: &[TableName]) -> Result<(), Failure> {
+    let source = context.world.source("publish").await?;
+    let published: Vec<PublishedTable> =
+        tables.iter().cloned().chain([TableName::new(PREFIX, "marker")]).map(PublishedTable::whole).collect();
+    publication::create(&source, &forward(context)?, &published).await?;
+    Ok(())
 }
 
 /// Closes the target with a new generation, unless this step's own generation closed it already.

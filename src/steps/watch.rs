@@ -4,9 +4,9 @@
 use super::context::Context;
 use super::observe;
 use super::prepare::forward;
-use crate::migration::{Failure, Phase, Record, Run, Status, Step};
+use crate::migration::{Failure, Order, Phase, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState};
-use crate::postgres::{inspect, slot, subscription};
+use crate::postgres::{inspect, publication, slot, subscription};
 use std::time::{Duration, Instant};
 
 /// How often it is looked.
@@ -31,14 +31,32 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
     {
         return Ok(Some(record));
     }
-    if run.is_done(Step::Snapshot) && !run.is_done(Step::Verify) && context.live.comparison.is_none() {
+    let judged = matches!(run.status(Step::Verify), Status::Done | Status::Failed);
+    if run.is_done(Step::Snapshot) && !judged && context.live.comparison.is_none() {
         let reason = "the snapshots ended with the worker that held them".to_owned();
         return Ok(Some(Record::Lost { step: Step::Snapshot, reason }));
     }
-    if run.is_done(Step::Follow) && run.status(Step::HandOver) == Status::Pending {
-        return replication(context, &run).await;
+    if !run.is_done(Step::Follow) || !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost) {
+        return Ok(None);
     }
-    Ok(None)
+    match replication(context, &run).await? {
+        // Without replication no drain can end: writes are not stopped for nothing.
+        Some(Record::Lost { reason, .. }) if lift(context, &run).await? => Ok(Some(Record::Lifted { reason })),
+        found => Ok(found),
+    }
+}
+
+/// Lifts a lease that runs; false when there is none.
+async fn lift(context: &Context<'_>, run: &Run) -> Result<bool, Failure> {
+    let begun = matches!(run.status(Step::Fence), Status::Doing | Status::Done | Status::Failed);
+    let Some(generation) = context.noted(Step::Fence, "generation").filter(|_| begun) else { return Ok(false) };
+    let source = context.world.source("lift").await?;
+    let leased = fence::state(&source, &generation).await?.is_some_and(|row| row.state == FenceState::Leased);
+    if leased {
+        let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+        fence::lift(&source, &generation, context.epoch, lock_timeout).await?;
+    }
+    Ok(leased)
 }
 
 /// A worker that sees its lease run out lifts the fence properly and never goes on to open the target.
@@ -52,11 +70,13 @@ async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, F
     if !over || !run.is_done(Step::Fence) {
         return Ok(None);
     }
-    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
-    fence::lift(&source, &generation, context.epoch, lock_timeout).await?;
-    if run.status(Step::Migrate) != Status::Pending && run.order == crate::migration::Order::Documented {
-        // The target went on to another schema while the source takes writes again.
-        super::follow::stop(context).await?;
+    lift(context, run).await?;
+    if run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending {
+        // The target went on to another schema: `follow` sees to that before the subscription goes on.
+        super::migrate::close_if_ended(context).await?;
+    } else {
+        // A hand-over that was begun had stopped it; the target was not opened, and now never is.
+        subscription::enable(&context.world.target("lease").await?, &forward(context)?).await?;
     }
     let reason = format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
     Ok(Some(Record::Lifted { reason }))
@@ -78,27 +98,22 @@ async fn replication(context: &mut Context<'_>, run: &Run) -> Result<Option<Reco
     if seen.wal_status.as_deref() == Some("lost") {
         return lost(format!("replication slot {name} lost the WAL it needs on {}", source.address));
     }
-    let lag = seen.lag_bytes.and_then(|lag| u64::try_from(lag).ok());
-    let paused = run.phase == Phase::Migrating;
     let target = context.world.target("watch").await?;
-    let subscription = subscription::state(&target, &name).await?;
-    let trouble = match &subscription {
-        None => {
-            return lost(format!("subscription {name} is gone on {}", target.address));
-        }
-        Some(state) if !state.enabled && !paused => Some(format!(
-            "cannot follow the source: subscription {name} is disabled on {}, by hand or after an apply error in its \
-             log; mend that, then run {}",
-            target.address,
-            context.command("replicate")
-        )),
-        _ => None,
+    let Some(subscription) = subscription::state(&target, &name).await? else {
+        return lost(format!("subscription {name} is gone on {}", target.address));
     };
-    context.progress.update(|p| {
-        p.lag_bytes = lag;
-        if run.phase == Phase::Following || trouble.is_some() {
-            p.trouble = trouble;
-        }
-    });
+    if publication::tables_of(&source, &name).await?.is_none() {
+        return lost(format!("publication {name} is gone on {}", source.address));
+    }
+    if !subscription.enabled && !run.is_paused() && run.follows() {
+        let step = if run.is_done(Step::CatchUp) { Step::CatchUp } else { Step::Follow };
+        let reason = format!(
+            "subscription {name} is disabled on {}, by hand or after an apply error that the log there tells",
+            target.address
+        );
+        return Ok(Some(Record::Lost { step, reason }));
+    }
+    let lag = seen.lag_bytes.and_then(|lag| u64::try_from(lag).ok());
+    context.progress.update(|p| p.lag_bytes = lag);
     Ok(None)
 }

@@ -6,7 +6,7 @@ pub mod control;
 pub mod wake;
 
 use crate::juju::logging;
-use crate::migration::{Class, Failure, Next, Progress, Record, State, Status, Step, plan};
+use crate::migration::{Class, Failure, Goal, Next, Progress, Record, State, Status, Step, plan};
 use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store};
 use control::Handover;
 use std::io::Read;
@@ -118,7 +118,14 @@ impl Turn<'_> {
         match watched {
             Ok(Some(record)) => {
                 log::warn!("{}", steps::explain(&record));
+                let lifted = matches!(record, Record::Lifted { .. });
                 self.record(state, record).await?;
+                if lifted && state.request.is_some() {
+                    // Writes are never stopped again without being asked for again.
+                    let why = state.active().and_then(|run| run.lifted.clone()).unwrap_or_default();
+                    let failure = Failure::operator("keep writes stopped", why, "run show, then the action again");
+                    self.record(state, Record::Settled { failure: Some(failure) }).await?;
+                }
                 return Ok(Duration::ZERO);
             }
             Ok(None) => {}
@@ -208,7 +215,8 @@ impl Turn<'_> {
             self.record(state, Record::Started { step }).await?;
         }
         self.sink.update(|p| p.step = step.name().to_owned());
-        let answer = self.run(state, live, |context| Box::pin(steps::perform(step, context))).await?;
+        let answer =
+            self.run(step == Step::Copy, state, live, |context| Box::pin(steps::perform(step, context))).await?;
         self.answered(step, answer, state, trouble, |output| Record::Done { step, output }).await
     }
 
@@ -223,18 +231,20 @@ impl Turn<'_> {
             self.record(state, Record::UndoStarted { step }).await?;
         }
         self.sink.update(|p| *p = Progress { step: step.name().to_owned(), ..Progress::default() });
-        let answer = self.run(state, live, |context| Box::pin(steps::undo(step, context))).await?;
+        let answer = self.run(false, state, live, |context| Box::pin(steps::undo(step, context))).await?;
         self.answered(step, answer, state, trouble, |_| Record::Undone { step }).await
     }
 
-    /// Runs a step's future while progress is flushed beside it.
-    async fn run<F>(&mut self, state: &mut State, live: &mut Live, make: F) -> Result<Answer, Failure>
+    /// Runs a step's future while progress is flushed beside it. A step that may take hours is dropped when a
+    /// rollback is asked for; as after a kill, its undo observes.
+    async fn run<F>(&mut self, long: bool, state: &mut State, live: &mut Live, make: F) -> Result<Answer, Failure>
     where
         F: for<'c, 'd> FnOnce(&'c mut Context<'d>) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send + 'c>>,
     {
         let Some(request) = state.request.clone().or_else(|| state.last_request.clone()) else {
             return Ok(Ok(Outcome::Again(LOOK)));
         };
+        let mut later = state.clone();
         let mut context = Context {
             world: &self.handover.world,
             applications: self.applications,
@@ -251,7 +261,15 @@ impl Turn<'_> {
         loop {
             tokio::select! {
                 answer = &mut future => return Ok(answer),
-                _ = ticks.tick() => flush(self.store, self.sink, self.waker).await?,
+                _ = ticks.tick() => {
+                    flush(self.store, self.sink, self.waker).await?;
+                    if long {
+                        self.store.refresh(&mut later).await?;
+                        if later.request.as_ref().is_some_and(|request| request.goal == Goal::RolledBack) {
+                            return Ok(Ok(Outcome::Again(Duration::ZERO)));
+                        }
+                    }
+                }
             }
         }
     }
