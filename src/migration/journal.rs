@@ -271,6 +271,12 @@ impl Run {
         self.is_done(Step::Follow) && caught_up
     }
 
+    /// True while twin snapshots stand whose comparison was not judged yet.
+    pub fn awaits_comparison(&self) -> bool {
+        let judged = matches!(self.status(Step::Verify), Status::Done | Status::Failed);
+        self.is_done(Step::Snapshot) && !judged && self.phase != Phase::RollingBack
+    }
+
     /// True while the subscription rests on purpose: no apply worker may run beside a change of the schema.
     pub fn is_paused(&self) -> bool {
         let altered = matches!(self.status(Step::Migrate), Status::Doing | Status::Done | Status::Failed);

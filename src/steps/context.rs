@@ -32,6 +32,8 @@ pub struct Live {
     pub comparison: Option<JoinHandle<Result<Verdict, Error>>>,
     /// Its progress.
     pub compare_progress: Arc<CompareProgress>,
+    /// What a disabled subscription is judged by.
+    pub revival: super::watch::Revivals,
     /// When the watch looked last.
     pub watched: Option<Instant>,
 }

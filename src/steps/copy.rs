@@ -149,8 +149,12 @@ fn tell(context: &Context<'_>, progress: &CopyProgress, began: Instant) {
 
 /// A copy into another schema would fail half-way, or silently lose a column.
 async fn refuse_other_schema(context: &Context<'_>) -> Result<(), Failure> {
-    let source = inspect::tables(&context.world.source("schema").await?).await?;
-    let target = inspect::tables(&context.world.target("schema").await?).await?;
+    let mut source = inspect::tables(&context.world.source("schema").await?).await?;
+    let mut target = inspect::tables(&context.world.target("schema").await?).await?;
+    if noted_definitions(context).is_some() {
+        // An earlier attempt may have dropped keys on the target; they are rebuilt from the journal.
+        source.iter_mut().chain(&mut target).for_each(|table| table.primary_key.clear());
+    }
     let differences = inspect::schema_differences(&source, &target);
     match differences.first() {
         None => Ok(()),

@@ -12,6 +12,55 @@ use std::time::{Duration, Instant};
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// An enabled subscription that keeps its worker for this long has nothing to hold against it.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// How often a subscription is enabled again before a person is asked.
+const REVIVALS: u32 = 3;
+
+/// From 15 on `disable_on_error` also strikes when the connection to the source breaks: a crash or a failover there
+/// must not need a person. Errors are counted by the server; disabling by hand is not an error.
+#[derive(Default)]
+pub struct Revivals {
+    errors: Option<i64>,
+    times: u32,
+    last: Option<Instant>,
+    seen_resting: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Revival {
+    Leave,
+    Wait,
+    Enable,
+}
+
+impl Revivals {
+    fn look(&mut self, rests: bool, errors: Option<i64>, works: bool) -> Revival {
+        if !rests {
+            self.seen_resting = false;
+            if self.last.is_none_or(|last| last.elapsed() > HEALTHY) {
+                self.times = 0;
+                self.errors = errors;
+            }
+            return Revival::Leave;
+        }
+        // The worker counts its error as it ends, which is after it disabled the subscription.
+        if works || !std::mem::replace(&mut self.seen_resting, true) {
+            return Revival::Wait;
+        }
+        let grew = errors.unwrap_or(0) > self.errors.unwrap_or(0);
+        if !grew || self.times >= REVIVALS {
+            return Revival::Leave;
+        }
+        self.seen_resting = false;
+        self.errors = errors;
+        self.times += 1;
+        self.last = Some(Instant::now());
+        Revival::Enable
+    }
+}
+
 /// What was found to be no longer true, as a record for the journal.
 ///
 /// # Errors
@@ -31,12 +80,14 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
     {
         return Ok(Some(record));
     }
-    let judged = matches!(run.status(Step::Verify), Status::Done | Status::Failed);
-    if run.is_done(Step::Snapshot) && !judged && context.live.comparison.is_none() {
+    if run.awaits_comparison() && context.live.comparison.is_none() {
         let reason = "the snapshots ended with the worker that held them".to_owned();
         return Ok(Some(Record::Lost { step: Step::Snapshot, reason }));
     }
-    if !run.is_done(Step::Follow) || !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost) {
+    if run.status(Step::Follow) == Status::Pending
+        || !run.is_done(Step::Copy)
+        || !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost)
+    {
         return Ok(None);
     }
     match replication(context, &run).await? {
@@ -47,7 +98,7 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
 }
 
 /// Lifts a lease that runs; false when there is none.
-async fn lift(context: &Context<'_>, run: &Run) -> Result<bool, Failure> {
+async fn lift(context: &mut Context<'_>, run: &Run) -> Result<bool, Failure> {
     let begun = matches!(run.status(Step::Fence), Status::Doing | Status::Done | Status::Failed);
     let Some(generation) = context.noted(Step::Fence, "generation").filter(|_| begun) else { return Ok(false) };
     let source = context.world.source("lift").await?;
@@ -55,6 +106,10 @@ async fn lift(context: &Context<'_>, run: &Run) -> Result<bool, Failure> {
     if leased {
         let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
         fence::lift(&source, &generation, context.epoch, lock_timeout).await?;
+    }
+    // Snapshots of an outage that is over prove nothing about the next one.
+    if let Some(task) = context.live.comparison.take() {
+        task.abort();
     }
     Ok(leased)
 }
@@ -99,13 +154,26 @@ async fn replication(context: &mut Context<'_>, run: &Run) -> Result<Option<Reco
         return lost(format!("replication slot {name} lost the WAL it needs on {}", source.address));
     }
     let target = context.world.target("watch").await?;
-    let Some(subscription) = subscription::state(&target, &name).await? else {
-        return lost(format!("subscription {name} is gone on {}", target.address));
+    let subscription = match subscription::state(&target, &name).await? {
+        Some(subscription) => subscription,
+        // It may be about to be created.
+        None if run.status(Step::Follow) == Status::Doing => return Ok(None),
+        None => return lost(format!("subscription {name} is gone on {}", target.address)),
     };
     if publication::tables_of(&source, &name).await?.is_none() {
         return lost(format!("publication {name} is gone on {}", source.address));
     }
-    if !subscription.enabled && !run.is_paused() && run.follows() {
+    let rests = !subscription.enabled && !run.is_paused() && run.follows();
+    let revived = context.live.revival.look(rests, subscription.apply_errors, subscription.worker_pid.is_some());
+    if revived == Revival::Wait {
+        return Ok(None);
+    }
+    if revived == Revival::Enable {
+        log::warn!("subscription {name} was disabled by an error, which a lost connection is too; enabling it again");
+        subscription::enable(&target, &name).await?;
+        return Ok(None);
+    }
+    if rests {
         let step = if run.is_done(Step::CatchUp) { Step::CatchUp } else { Step::Follow };
         let reason = format!(
             "subscription {name} is disabled on {}, by hand or after an apply error that the log there tells",

@@ -6,7 +6,7 @@ pub mod control;
 pub mod wake;
 
 use crate::juju::logging;
-use crate::migration::{Class, Failure, Goal, Next, Progress, Record, State, Status, Step, plan};
+use crate::migration::{Class, Entry, Failure, Goal, Next, Progress, Record, State, Status, Step, plan};
 use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store};
 use control::Handover;
 use std::io::Read;
@@ -131,7 +131,8 @@ impl Turn<'_> {
             Ok(None) => {}
             Err(failure) => return self.failed(state, None, failure, trouble).await,
         }
-        if live.comparison.as_ref().is_some_and(|task| task.is_finished()) {
+        let compared = live.comparison.as_ref().is_some_and(|task| task.is_finished());
+        if compared && state.active().is_some_and(|run| run.awaits_comparison()) {
             return self.step(Step::Verify, state, live, trouble).await;
         }
         match plan::next(state) {
@@ -194,7 +195,12 @@ impl Turn<'_> {
 
     async fn record(&mut self, state: &mut State, record: Record) -> Result<(), Failure> {
         log::info!("{}", steps::explain(&record));
-        self.store.append(&record).await?;
+        // A record that does not fit would make the journal unreadable for good.
+        let entry = Entry { seq: state.seq + 1, at: 0, record };
+        state.clone().apply(&entry).map_err(|illegal| {
+            Failure::operator("write the journal", illegal, "report this as a defect, with the output of show")
+        })?;
+        self.store.append(&entry.record).await?;
         self.store.refresh(state).await?;
         self.waker.want();
         Ok(())
