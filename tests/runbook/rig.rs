@@ -7,7 +7,7 @@ use coordinator::migration::{Goal, Phase, Progress, Record, Settings, State};
 use coordinator::postgres::{Password, Server};
 use coordinator::steps::{Application, Applications, Store, World};
 use coordinator::worker::control::{self, Handover};
-use peers::cluster::Cluster;
+use peers::cluster::{Cluster, Mode};
 use peers::kratos::{Kratos, Ports, Release};
 use peers::wait_for;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Name of the identity app's database on the source.
-pub const SOURCE: &str = "iam_kratos";
+const SOURCE: &str = "iam_kratos";
 /// Name of the identity app's database on the target.
-pub const TARGET: &str = "iam_kratos-new";
+const TARGET: &str = "iam_kratos-new";
 const JOURNAL: &str = "iam_coordinator";
+
+/// How long anything may take that the worker does.
+pub const LONG: Duration = Duration::from_secs(120);
 
 /// Both sides, and the worker between them.
 pub struct Rig {
-    pub source: Cluster,
-    pub target: Cluster,
-    pub old: Release,
+    pub source: Arc<Cluster>,
+    pub target: Arc<Cluster>,
     pub new: Release,
     source_ports: Arc<Ports>,
     target_ports: Arc<Ports>,
@@ -39,19 +41,43 @@ pub struct Rig {
 impl Rig {
     /// A source of `from` with `identities` people in it, served by Kratos 1.0.0, and a target of `to` that
     /// Kratos 1.0.0 migrated by itself and that was refreshed since: its server is down.
+    ///
+    /// Both servers log every statement, so that a password in one would be found.
     pub fn new(from: u32, to: u32, identities: u32) -> Result<Self> {
-        let source = Cluster::start(from)?;
-        let target = Cluster::start(to)?;
-        let (old, new) = (Release::find("1.0.0")?, Release::find("1.3.1")?);
+        let start = |major| Cluster::builder(major).setting("log_statement", "all").start().map(Arc::new);
+        let (source, target) = (start(from)?, start(to)?);
+        let old = Release::find("1.0.0")?;
         source.create_database(SOURCE)?;
         target.create_database(TARGET)?;
-        target.create_database(JOURNAL)?;
         old.migrate(&source.uri(SOURCE))?;
         old.migrate(&target.uri(TARGET))?;
         peers::seed::rows(&source, SOURCE, identities)?;
+        Self::on(source, target, "")
+    }
+
+    /// A rig whose source begins as a copy of this one's, on the same clusters. Nobody may be connected to this one's
+    /// source: its server goes down meanwhile.
+    pub fn twin(&mut self, suffix: &str) -> Result<Self> {
+        self.source_server.take().map_or(Ok(()), Kratos::stop)?;
+        for (cluster, database) in [(&self.source, SOURCE), (&self.target, TARGET)] {
+            wait_for("the database to be copied", LONG, || {
+                cluster.psql("postgres", &format!("CREATE DATABASE \"{database}{suffix}\" TEMPLATE \"{database}\""))
+            })?;
+        }
+        let server = Release::find("1.0.0")?.start(&self.source.uri(SOURCE), &self.source_ports)?;
+        server.wait_ready()?;
+        self.source_server = Some(server);
+        Self::on(Arc::clone(&self.source), Arc::clone(&self.target), suffix)
+    }
+
+    fn on(source: Arc<Cluster>, target: Arc<Cluster>, suffix: &str) -> Result<Self> {
+        let (old, new) = (Release::find("1.0.0")?, Release::find("1.3.1")?);
+        let (source_database, target_database) = (format!("{SOURCE}{suffix}"), format!("{TARGET}{suffix}"));
+        let journal_database = format!("{JOURNAL}{suffix}");
+        target.create_database(&journal_database)?;
         let source_ports = Arc::new(Ports::reserve()?);
         let target_ports = Arc::new(Ports::reserve()?);
-        let source_server = old.start(&source.uri(SOURCE), &source_ports)?;
+        let source_server = old.start(&source.uri(&source_database), &source_ports)?;
         source_server.wait_ready()?;
         let server = |cluster: &Cluster| Server {
             host: cluster.host().to_owned(),
@@ -64,11 +90,11 @@ impl Rig {
         let world = World {
             source: server(&source),
             target: server(&target),
-            source_database: SOURCE.to_owned(),
-            target_database: TARGET.to_owned(),
-            journal_database: JOURNAL.to_owned(),
+            source_database,
+            target_database,
+            journal_database,
         };
-        let folder = std::env::temp_dir().join(format!("runbook-{}-{}", std::process::id(), target.port()));
+        let folder = std::env::temp_dir().join(format!("runbook-{}-{}{suffix}", std::process::id(), target.port()));
         std::fs::create_dir_all(&folder)?;
         std::fs::copy(env!("CARGO_BIN_EXE_dispatch"), folder.join("dispatch"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -84,14 +110,14 @@ impl Rig {
             coordinator: "coordinator".to_owned(),
         };
         let store = runtime.block_on(async {
-            let store = Store::open(&world.target, JOURNAL, "test").await?;
+            let store = Store::open(&world.target, &world.journal_database, "test").await?;
             store.keep_applications(&applications).await?;
             Ok::<_, coordinator::postgres::Error>(store)
         })?;
         Ok(Self {
             source,
             target,
-            old,
+
             new,
             source_ports,
             target_ports,
@@ -180,13 +206,13 @@ impl Rig {
 
     /// The operator runs the target application's `run-migration`, and its server starts.
     pub fn run_migration(&mut self) -> Result<()> {
-        self.new.migrate(&self.target.uri(TARGET))?;
+        self.new.migrate(&self.target_uri())?;
         self.start_target()
     }
 
     /// The target application's server starts at its next hook.
     pub fn start_target(&mut self) -> Result<()> {
-        let server = self.new.start(&self.target.uri(TARGET), &self.target_ports)?;
+        let server = self.new.start(&self.target_uri(), &self.target_ports)?;
         server.wait_ready()?;
         self.target_server = Some(server);
         Ok(())
@@ -205,6 +231,52 @@ impl Rig {
     /// The target's server.
     pub fn target_client(&self) -> peers::kratos::Client {
         self.target_ports.client()
+    }
+
+    /// The identity app's database on the source, for a superuser.
+    pub fn source_uri(&self) -> String {
+        self.source.uri(&self.world.source_database)
+    }
+
+    /// The identity app's database on the target, for a superuser.
+    pub fn target_uri(&self) -> String {
+        self.target.uri(&self.world.target_database)
+    }
+
+    /// Runs SQL in the identity app's database on the source.
+    pub fn on_source(&self, sql: &str) -> Result<String> {
+        self.source.psql(&self.world.source_database, sql)
+    }
+
+    /// Runs SQL in the identity app's database on the target.
+    pub fn on_target(&self, sql: &str) -> Result<String> {
+        self.target.psql(&self.world.target_database, sql)
+    }
+
+    /// Restarts the source's cluster; the application finds its way back.
+    pub fn restart_source(&self, mode: Mode) -> Result<()> {
+        self.source.restart(mode)?;
+        let client = self.source_ports.client();
+        wait_for("the source's server to be ready again", LONG, || client.ready())
+    }
+
+    /// Runs SQL in the journal's database.
+    pub fn on_journal(&self, sql: &str) -> Result<String> {
+        self.target.psql(&self.world.journal_database, sql)
+    }
+
+    /// Everything of the charm on both clusters, the journal's database left out.
+    pub fn left_behind(&self) -> Result<Vec<String>> {
+        let mut found = peers::left_behind(&self.source, &[])?;
+        found.extend(peers::left_behind(&self.target, &[&self.world.journal_database])?);
+        Ok(found)
+    }
+
+    /// A charm refresh: the binary's file is another one.
+    pub fn refresh_charm(&self) -> Result<()> {
+        let beside = self.folder.join("dispatch.new");
+        std::fs::copy(self.folder.join("dispatch"), &beside)?;
+        Ok(std::fs::rename(beside, self.folder.join("dispatch"))?)
     }
 
     /// Where the worker keeps its files.

@@ -1,0 +1,90 @@
+//! The lease: writes come back by themselves when it runs out, whoever lives, and the target is not opened then.
+
+use super::rig::{LONG, Rig};
+use coordinator::migration::{Goal, OrderChoice, Phase, Settings};
+use serde_json::json;
+
+fn short() -> Settings {
+    Settings { outage_limit: 3, ..Settings::default() }
+}
+
+/// After a lease that ran out: the phase, what is said, which side takes writes, and that the target follows.
+fn assert_lifted(rig: &Rig) {
+    let state = rig
+        .until("the lift", LONG, |state, _| {
+            state.active().is_some_and(|run| run.lifted.is_some()) && state.phase() == Phase::Following
+        })
+        .unwrap();
+    let said = state.active().unwrap().lifted.clone().unwrap();
+    assert!(said.contains("ran out"), "{said}");
+    rig.write_source().unwrap();
+    rig.write_target().unwrap_err();
+}
+
+#[test]
+fn migrate_first() {
+    let mut rig = Rig::new(14, 16, 300).unwrap();
+    rig.reach(Goal::Following);
+    rig.migrate_schema(&Settings::default());
+
+    // The worker lives.
+    assert_eq!(rig.reach_with(Goal::Drained, &short()).phase(), Phase::Drained);
+    rig.write_source().unwrap_err();
+    assert_lifted(&rig);
+
+    // The worker is dead: the source reopens without it.
+    assert_eq!(rig.reach_with(Goal::Drained, &short()).phase(), Phase::Drained);
+    rig.kill_worker().unwrap();
+    rig.write_source().unwrap_err();
+    rig.source_reopens();
+    rig.hook().unwrap();
+    assert_lifted(&rig);
+
+    // Killed in the middle of the hand-over; the request still stands and must not open the target.
+    let closing = json!({"kind": "noted", "step": "hand-over", "name": "closing-source"});
+    rig.stall_at(&closing).unwrap();
+    rig.want_with(Goal::Flipped, short()).unwrap();
+    rig.kill_at(&closing).unwrap();
+    rig.source_reopens();
+    rig.hook().unwrap();
+    let said = rig.refused();
+    assert!(said.contains("ran out"), "{said}");
+    assert_lifted(&rig);
+
+    // The same with a worker that is only slow: it finds the lease gone at the very last moment.
+    rig.stall_at(&closing).unwrap();
+    rig.want_with(Goal::Flipped, short()).unwrap();
+    rig.stalled(&closing).unwrap();
+    rig.source_reopens();
+    rig.release().unwrap();
+    let said = rig.refused();
+    assert!(said.contains("ran out"), "{said}");
+    assert_lifted(&rig);
+
+    assert_eq!(rig.reach(Goal::Flipped).phase(), Phase::Flipped);
+    rig.verified();
+    rig.assert_equal();
+}
+
+#[test]
+fn the_documented_order_after_its_schema_migration() {
+    let mut rig = Rig::new(14, 16, 300).unwrap();
+    let settings = Settings { order: OrderChoice::Documented, outage_limit: 3600, ..Settings::default() };
+    rig.reach_with(Goal::Drained, &settings);
+    rig.migrate_schema(&settings);
+    // An hour goes by.
+    rig.on_source(
+        "SET session_replication_role = replica; UPDATE identity_migration.fence SET until = now() - interval '1 s'",
+    )
+    .unwrap();
+    assert_lifted(&rig);
+    let state = rig.reach_with(Goal::Following, &settings);
+    assert_eq!(state.phase(), Phase::Following);
+    rig.on_source(
+        "UPDATE public.sessions SET active = false WHERE id = (SELECT min(id::text)::uuid FROM public.sessions)",
+    )
+    .unwrap();
+    assert_eq!(rig.reach_with(Goal::Flipped, &settings).phase(), Phase::Flipped);
+    rig.verified();
+    rig.assert_equal();
+}

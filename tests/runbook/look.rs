@@ -1,0 +1,158 @@
+//! What the tests look at: pictures of the databases, what is left behind, whether a side takes writes.
+
+use super::rig::{LONG, Rig};
+use anyhow::Result;
+use coordinator::migration::{Goal, Phase, Settings, State, Step};
+use peers::wait_for;
+
+/// Columns, indexes and constraints of the application's tables.
+const SCHEMA: &str = "
+SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '')
+FROM information_schema.columns WHERE table_schema = 'public'
+UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) || ' ' || convalidated
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+ORDER BY 1";
+
+/// Triggers, functions, publications, subscriptions, slots, sequences, and a digest of every table's rows.
+const PICTURE: &str = "
+SELECT 'trigger ' || tgrelid::regclass || ' ' || tgname || ' ' || encode(tgargs, 'escape') FROM pg_trigger
+WHERE NOT tgisinternal
+UNION ALL SELECT 'event trigger ' || evtname || evtenabled::text FROM pg_event_trigger
+UNION ALL SELECT 'function ' || oid::regprocedure || ' ' || md5(prosrc) FROM pg_proc
+WHERE pronamespace::regnamespace::text IN ('public', 'identity_migration')
+UNION ALL SELECT 'publication ' || pubname || ' ' || (SELECT count(*) FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+FROM pg_publication p
+UNION ALL SELECT 'subscription ' || subname || subenabled::text || coalesce(subslotname, '') FROM pg_subscription
+UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots
+UNION ALL SELECT 'sequence ' || sequencename || ' ' || coalesce(last_value::text, '') FROM pg_sequences
+UNION ALL SELECT 'rows ' || table_schema || '.' || table_name || ' ' || md5(query_to_xml(
+  format('SELECT * FROM %I.%I t ORDER BY t::text', table_schema, table_name), false, false, '')::text)
+FROM information_schema.tables WHERE table_schema IN ('public', 'identity_migration') AND table_type = 'BASE TABLE'
+ORDER BY 1";
+
+impl Rig {
+    /// Everything in both databases, ours included.
+    pub fn picture(&self) -> String {
+        let sides = [self.on_source(SCHEMA), self.on_source(PICTURE), self.on_target(SCHEMA), self.on_target(PICTURE)];
+        sides.map(Result::unwrap).join("\n--\n")
+    }
+
+    /// Whether the target's schema is the source's.
+    pub fn assert_equal_schemas(&self) {
+        let (source, target) = (self.on_source(SCHEMA).unwrap(), self.on_target(SCHEMA).unwrap());
+        let (source, target): (Vec<&str>, Vec<&str>) = (source.lines().collect(), target.lines().collect());
+        let only = |some: &[&str], others: &[&str]| -> Vec<String> {
+            some.iter().filter(|line| !others.contains(*line)).map(|line| (*line).to_owned()).collect()
+        };
+        assert_eq!((only(&source, &target), only(&target, &source)), (vec![], vec![]), "only source, only target");
+    }
+
+    /// Both databases are equal, says a comparison that shares no code with the charm.
+    pub fn assert_equal(&self) {
+        let options = peers::compare::Options::kratos();
+        let compared = peers::compare::databases(&self.source_uri(), &self.target_uri(), &options).unwrap();
+        assert_eq!(compared.different(), 0, "{}", compared.report());
+        assert!(compared.rows() > 1000, "{} rows compared", compared.rows());
+    }
+
+    /// A write that changes nothing but proves that writes pass, or why they do not.
+    pub fn write_source(&self) -> Result<()> {
+        self.on_source("UPDATE public.identities SET updated_at = updated_at WHERE id = (SELECT min(id::text)::uuid FROM public.identities)")
+            .map(drop)
+    }
+
+    /// As [`Rig::write_source`], on the target.
+    pub fn write_target(&self) -> Result<()> {
+        self.on_target("DELETE FROM public.identities WHERE false").map(drop)
+    }
+
+    /// Asks, waits, and answers the state.
+    pub fn reach(&self, goal: Goal) -> State {
+        self.want(goal).unwrap();
+        self.settled(LONG).unwrap()
+    }
+
+    /// Asks with other settings, waits, and answers the state.
+    pub fn reach_with(&self, goal: Goal, settings: &Settings) -> State {
+        self.want_with(goal, settings.clone()).unwrap();
+        self.settled(LONG).unwrap()
+    }
+
+    /// Waits until the worker asks for a person, and says what it printed.
+    pub fn asked(&self) -> String {
+        self.until("a person to be asked", LONG, |_, progress| {
+            progress.waiting.as_ref().is_some_and(|waiting| !waiting.next.is_empty())
+        })
+        .unwrap();
+        self.now().unwrap().1.waiting.map(|waiting| waiting.next).unwrap_or_default()
+    }
+
+    /// The target's schema migration by a person, up to the gates.
+    pub fn migrate_schema(&mut self, settings: &Settings) -> State {
+        self.want_with(Goal::Migrated, settings.clone()).unwrap();
+        let next = self.asked();
+        assert!(next.starts_with("juju run kratos-new/leader run-migration"), "{next}");
+        self.run_migration().unwrap();
+        self.settled(LONG).unwrap()
+    }
+
+    /// Waits for the comparison and holds it to zero differences over many rows.
+    pub fn verified(&self) -> State {
+        let state = self
+            .until("the comparison", LONG, |state, _| state.active().is_some_and(|run| run.is_done(Step::Verify)))
+            .unwrap();
+        let run = state.active().unwrap();
+        assert_eq!(run.output(Step::Verify, "complete").unwrap(), true, "{run:?}");
+        assert_eq!(run.output(Step::Verify, "rows-different").unwrap(), 0, "{run:?}");
+        assert!(run.output(Step::Verify, "rows-verified").unwrap().as_u64().unwrap() > 1000);
+        state
+    }
+
+    /// The request's failure, in words.
+    pub fn refused(&self) -> String {
+        let state = self.until("a refusal", LONG, |state, _| state.request.is_none()).unwrap();
+        state.failure.map(|failure| failure.sentence).unwrap_or_default()
+    }
+
+    /// Rolls back and looks at everything that must be as before.
+    pub fn roll_back(&mut self, at: &str) {
+        self.want(Goal::RolledBack).unwrap();
+        let state = self.settled(LONG).unwrap();
+        assert_eq!(state.phase(), Phase::Idle, "{at}");
+        assert_eq!(self.left_behind().unwrap(), Vec::<String>::new(), "{at}");
+        self.write_source().unwrap();
+        self.assert_equal_schemas();
+        self.stop_target().unwrap();
+    }
+
+    /// No password anywhere that people look at.
+    pub fn assert_no_secret(&self) {
+        let secret = self.source.superuser().1;
+        let file = |path: &std::path::Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        let places = [
+            ("worker.json", file(&self.folder().join("worker.json"))),
+            ("worker.log", self.worker_log()),
+            (
+                "the journal",
+                self.on_journal(&format!(
+                    "SELECT record::text FROM {schema}.entry UNION ALL SELECT value::text FROM {schema}.singleton",
+                    schema = coordinator::postgres::names::JOURNAL_SCHEMA
+                ))
+                .unwrap(),
+            ),
+            ("the source's log", file(&self.source.log_path())),
+            ("the target's log", file(&self.target.log_path())),
+        ];
+        for (place, text) in places {
+            assert!(text.len() > 50, "{place} is empty");
+            let line = text.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "a password is in {place}");
+        }
+    }
+
+    /// Waits for a write on the source to pass.
+    pub fn source_reopens(&self) {
+        wait_for("writes to pass on the source", LONG, || self.write_source()).unwrap();
+    }
+}
