@@ -111,6 +111,7 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Does the next thing; answers how long to pause.
     async fn take(&mut self, state: &mut State, live: &mut Live, trouble: &mut Trouble) -> Result<Duration, Failure> {
+        let looked = live.watched;
         let watched = match self.context(state, live) {
             Some(mut context) => steps::watch(&mut context).await,
             None => Ok(None),
@@ -128,6 +129,8 @@ impl Turn<'_> {
                 }
                 return Ok(Duration::ZERO);
             }
+            // At rest no step says that it is over.
+            Ok(None) if live.watched != looked && state.request.is_none() => self.sink.update(|p| p.trouble = None),
             Ok(None) => {}
             Err(failure) => return self.failed(state, None, failure, trouble).await,
         }

@@ -60,7 +60,8 @@ fn assert_follows(rig: &Rig) {
 fn while_following_and_while_fenced() {
     let mut rig = Rig::new(14, 16, 300).unwrap();
     rig.reach(Goal::Following);
-    let cases: [(&str, fn(&Rig)); 4] = [
+    type Case = (&'static str, fn(&Rig));
+    let cases: [Case; 4] = [
         ("disabled", disable),
         ("slot", drop_slot),
         ("subscription", drop_subscription),
