@@ -125,20 +125,35 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     let run = state.active();
     let migrated = run.is_some_and(|r| r.is_done(Step::Gates));
     let order = run.map(|r| r.order);
-    let past = |p: Phase| matches!(p, Phase::Opened | Phase::Flipped | Phase::Finalized);
+    let past = |p: Phase| matches!(p, Phase::Opened | Phase::Flipped);
     let lost = phase == Phase::Following && run.is_some_and(|r| !r.follows());
     if phase == Phase::RollingBack && goal != Goal::RolledBack {
         return refuse("a rollback is under way", "rollback");
     }
-    if lost && action != "migrate" && matches!(goal, Goal::Migrated | Goal::Drained | Goal::Flipped) {
+    // A new run would lead the consumers back to the source, and copy over what the target took since.
+    if phase == Phase::Finalized && goal != Goal::Finalized {
+        return Err(Refusal {
+            sentence: format!(
+                "cannot {action}: this migration is finalized; deploy another coordinator for another migration"
+            ),
+            instead: "show".to_owned(),
+        });
+    }
+    // The whole runbook may be asked for from anywhere before its goal.
+    if action == "migrate" && goal != Goal::Following && !past(phase) {
+        return Ok(());
+    }
+    if lost && matches!(goal, Goal::Migrated | Goal::Drained | Goal::Flipped) && action != "migrate" {
         return refuse("the target does not follow the source any more", "replicate");
     }
     match goal {
         Goal::Refreshed if past(phase) => refuse("users are already on the target", "finalize"),
         Goal::Refreshed => Ok(()),
-        // `finalized` ends a run; a new one may begin on new databases.
         Goal::Following if matches!(phase, Phase::Fenced | Phase::Drained) => {
-            refuse(&format!("the migration is {phase}, past following"), "flip-traffic")
+            refuse(&format!("the migration is {phase}, past following"), usual_next(state))
+        }
+        Goal::Following if phase == Phase::Migrating => {
+            refuse("the target's schema migration is under way", "run-migration")
         }
         Goal::Following if matches!(phase, Phase::Opened | Phase::Flipped) => {
             refuse("users are already on the target", if phase == Phase::Opened { "flip-traffic" } else { "finalize" })
@@ -149,7 +164,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             (Phase::Drained | Phase::Migrating, Some(Order::Documented)) => Ok(()),
             (Phase::Fenced | Phase::Drained, Some(Order::MigrateFirst)) => Ok(()),
             (Phase::Opened, _) => refuse("users are already on the target", "flip-traffic"),
-            (Phase::Flipped | Phase::Finalized, _) => refuse("users are already on the target", "finalize"),
+            (Phase::Flipped, _) => refuse("users are already on the target", "finalize"),
             (Phase::Following | Phase::Fenced, _) => {
                 refuse("in the documented order the schema migration comes after the drain", "drain")
             }
@@ -163,13 +178,12 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             Phase::Following => Ok(()),
             Phase::Migrating => refuse("the target's schema migration is under way", "run-migration"),
             Phase::Opened => refuse("users are already on the target", "flip-traffic"),
-            Phase::Flipped | Phase::Finalized => refuse("users are already on the target", "finalize"),
+            Phase::Flipped => refuse("users are already on the target", "finalize"),
             _ => refuse("nothing is being replicated", "replicate"),
         },
         Goal::Flipped if action == "flip-traffic" => match phase {
             Phase::Drained | Phase::Opened | Phase::Flipped => Ok(()),
             Phase::Migrating if order == Some(Order::Documented) => Ok(()),
-            Phase::Finalized => refuse("the migration is finalized", ""),
             Phase::Following if order == Some(Order::MigrateFirst) && !migrated => {
                 refuse("the target's schema has not been migrated yet", "run-migration")
             }
@@ -178,7 +192,6 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             _ => refuse("nothing is being replicated", "replicate"),
         },
         Goal::Flipped => match phase {
-            Phase::Finalized => refuse("the migration is finalized", ""),
             _ if action == "migrate" => Ok(()),
             Phase::Following if order == Some(Order::MigrateFirst) && !migrated => {
                 refuse("the target's schema has not been migrated yet", "run-migration")
@@ -194,9 +207,8 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
         Goal::RolledBack => Ok(()),
         Goal::Finalized => match phase {
             Phase::Flipped | Phase::Finalized => Ok(()),
-            Phase::Opened | Phase::Drained => refuse("consumers still use the source", "flip-traffic"),
             Phase::Idle => refuse("there is nothing to finalize", "preflight"),
-            _ => refuse(&format!("the migration is only {phase}"), "rollback"),
+            _ => refuse(&format!("consumers still use the source (phase {phase})"), usual_next(state)),
         },
     }
 }
@@ -214,7 +226,9 @@ pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
         (_, Phase::Idle | Phase::Prepared | Phase::Copying) => {
             refuse("the target does not follow yet".into(), "replicate")
         }
-        (_, phase) => refuse(format!("in phase {phase} the runbook compares by itself"), "show"),
+        (_, Phase::Migrating) => refuse("the target's schema migration is under way".into(), "run-migration"),
+        (_, Phase::Finalized) => refuse("the migration is finalized".into(), "show"),
+        (_, phase) => refuse(format!("in phase {phase} the runbook compares by itself"), usual_next(state)),
     }
 }
 
