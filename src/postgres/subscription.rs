@@ -151,6 +151,33 @@ pub async fn state(target: &Session, name: &str) -> Result<Option<SubscriptionSt
     }))
 }
 
+/// Gives the subscription the publisher's present address and credentials, where it has others; true when it had.
+/// The apply worker takes them up by itself.
+///
+/// # Errors
+/// [`Error::Server`] when the server refuses.
+pub async fn reconnect(target: &Server, database: &str, name: &str, conninfo: &Password) -> Result<bool> {
+    let doing = format!("give subscription {name} on {} its new connection", target.address());
+    let session = target.connect(database, "subscription").await?;
+    let row = session
+        .query_opt(
+            "SELECT s.subconninfo FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+             WHERE d.datname = current_database() AND s.subname = $1",
+            &[&name],
+        )
+        .await
+        .map_err(Error::doing(&doing))?;
+    if row.is_none_or(|row| row.get::<_, &str>(0) == conninfo.reveal()) {
+        return Ok(false);
+    }
+    keep_quiet(&session, &doing).await?;
+    let sql = format!("ALTER SUBSCRIPTION {} CONNECTION {}", ident(name), literal(conninfo.reveal()));
+    locks::run(&session, &sql, &doing, LOCK_LIMIT).await?;
+    // As in `create`: the statement would stay visible.
+    session.batch_execute("SELECT 1").await.map_err(Error::doing(doing))?;
+    Ok(true)
+}
+
 /// Lets the apply worker start.
 ///
 /// # Errors

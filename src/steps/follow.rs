@@ -3,8 +3,10 @@
 use super::context::{Answer, Context, Outcome};
 use super::observe::human_bytes;
 use super::prepare::forward;
-use crate::migration::{Failure, Step};
-use crate::postgres::names::PREFIX;
+use super::world::World;
+use crate::migration::{Failure, State, Step};
+use crate::postgres::connect::Password;
+use crate::postgres::names::{PREFIX, RunId};
 use crate::postgres::subscription::SubscriptionSpec;
 use crate::postgres::{Session, slot, subscription};
 use serde_json::json;
@@ -29,7 +31,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             name: name.clone(),
             slot: name.clone(),
             publication: name.clone(),
-            conninfo: world.source.conninfo(&world.source_database, &format!("{PREFIX} subscription")),
+            conninfo: conninfo(world),
             // A source of 14 or 15 cannot filter; nothing else replicates into it while we follow.
             only_local_changes: false,
         };
@@ -37,6 +39,24 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     }
     subscription::enable(&target, &name).await?;
     caught_up(context, &target, &name, Step::Follow).await
+}
+
+/// How the target reaches the source.
+fn conninfo(world: &World) -> Password {
+    world.source.conninfo(&world.source_database, &format!("{PREFIX} subscription"))
+}
+
+/// A relation that was made anew brought another user: the subscription goes on as that one. A worker
+/// starts anew with each change of the relations, so it is enough to look once at its begin.
+///
+/// # Errors
+/// The target's.
+pub async fn reconnect(world: &World, state: &State) -> Result<(), Failure> {
+    let Some(run) = state.active().and_then(|run| RunId::parse(&run.id)) else { return Ok(()) };
+    if subscription::reconnect(&world.target, &world.target_database, &run.forward(), &conninfo(world)).await? {
+        log::info!("the subscription goes on with the source's new credentials");
+    }
+    Ok(())
 }
 
 /// Done when the worker applies and the lag is within the limit.

@@ -75,6 +75,7 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
     let mut state = store.load().await?;
     let epoch = store.next_epoch(steps::highest_epoch(world).await? + 1).await?;
     steps::take_over(world, &state, epoch).await?;
+    steps::follow::reconnect(world, &state).await?;
     log::info!("acting as the worker, epoch {epoch}, phase {}", state.phase());
     let sink = ProgressSink::default();
     let mut live = Live::default();
