@@ -19,6 +19,9 @@ const LINES: Duration = Duration::from_secs(2);
 /// a person, is said at once.
 const AT_LEAST: Duration = Duration::from_secs(4);
 
+/// By then what the progress says is about this request, and not about what was true before it.
+const CURRENT: Duration = Duration::from_secs(2);
+
 /// Watches until the request is settled, waits for a person, or the time is over.
 ///
 /// # Errors
@@ -50,7 +53,7 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, state: &mut State, wait: 
         if let Some(waiting) = &progress.waiting
             && state.request.is_some()
             && !waiting.next.is_empty()
-            && began.elapsed() > Duration::from_secs(1)
+            && began.elapsed() > CURRENT
         {
             return Ok(Reply {
                 outcome: "waiting",

@@ -81,6 +81,11 @@ async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, 
     if to == from {
         return Ok(None);
     }
+    // The person who was waited for has done it.
+    context.progress.update(|p| {
+        p.waiting = None;
+        p.text = "looking whether the schema migration has ended".to_owned();
+    });
     let serves = matches!(observe::target_health(context).await, Health::Ready { .. });
     if !serves && observe::others_connected(&session).await? {
         return Ok(None);
@@ -137,10 +142,31 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
 async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
     match observe::target_health(context).await {
         Health::Down(_) | Health::NotReady { .. } => None,
+        Health::Ready { version } if serves_new_release(context, &version).await => Some(wait(
+            format!(
+                "the target's server still runs as before a rollback (release {version}) and could write; restart it, \
+                 so that it finds its schema old and waits"
+            ),
+            format!(
+                "juju ssh {}--container kratos {}/0 /charm/bin/pebble restart kratos",
+                context.applications.target.model_flag(),
+                context.applications.target.name
+            ),
+        )),
         Health::Ready { version } => Some(wait(
             format!("the target application {} still serves release {version}", context.applications.target.name),
             super::refresh::command(context),
         )),
+    }
+}
+
+/// The refresh was made already: another one would change nothing.
+async fn serves_new_release(context: &Context<'_>, version: &str) -> bool {
+    let Ok(source) = context.world.source("migrate").await else { return false };
+    let served = KRATOS.release_of(version);
+    match observe::recognise(&source).await {
+        Ok(Recognised::Release(from)) => served.is_some_and(|release| !release.is(&from)),
+        _ => false,
     }
 }
 
