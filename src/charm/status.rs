@@ -40,7 +40,7 @@ fn working(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     if let Some(waiting) = &progress.waiting {
         return match waiting.next.as_str() {
             "" => (StatusKind::Waiting, format!("{}{}", waiting.reason, lease(view, progress))),
-            next => (StatusKind::Blocked, format!("{}; run {next}{}", waiting.reason, lease(view, progress))),
+            next => (StatusKind::Blocked, format!("{}{}; run {next}", waiting.reason, lease(view, progress))),
         };
     }
     if let Some(trouble) = &progress.trouble {
