@@ -289,7 +289,8 @@ impl Model {
 
     /// Ids of all processes of a unit's charm, detached ones included.
     pub fn charm_processes(&self, unit: &str) -> Result<Vec<u32>> {
-        let folder = self.shared.lock().charm_folder(&self.key(unit)?);
+        let key = self.key(unit)?;
+        let folder = self.shared.lock().charm_folder(&key);
         Ok(processes_of(&folder))
     }
 }
