@@ -143,7 +143,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     if action == "migrate" && goal != Goal::Following && !past(phase) {
         return Ok(());
     }
-    if lost && matches!(goal, Goal::Migrated | Goal::Drained | Goal::Flipped) && action != "migrate" {
+    if lost && matches!(goal, Goal::Migrated | Goal::Drained | Goal::Flipped) {
         return refuse("the target does not follow the source any more", "replicate");
     }
     match goal {

@@ -1,0 +1,247 @@
+//! What every scenario needs: a stage with the coordinator on it, a picture of everything that must not
+//! change, and the check that closes each scenario.
+
+use super::story::charm;
+use emulator::stage::{Stage, StageOptions};
+use emulator::{ActionResult, Model};
+use peers::cluster::Cluster;
+use std::time::Duration;
+
+/// The coordinator's own database, where its journal stays until the application is removed.
+pub const OWN_DATABASE: &str = "iam_coordinator";
+
+/// How long anything that goes on by itself may take here.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A stage on 14 and 16 with 300 identities; the coordinator is not there yet.
+pub fn empty_stage(name: &str) -> Stage {
+    stage_between(name, 14, 16)
+}
+
+/// The same between other versions.
+pub fn stage_between(name: &str, from: u32, to: u32) -> Stage {
+    let update_status_interval = Duration::from_secs(2);
+    Stage::new(StageOptions { from, to, identities: 300, charm: charm(name), update_status_interval }).unwrap()
+}
+
+/// A stage with the coordinator deployed and ready.
+pub fn stage(name: &str, units: u32) -> Stage {
+    let stage = empty_stage(name);
+    deploy(&stage, units);
+    stage
+}
+
+pub fn deploy(stage: &Stage, units: u32) {
+    stage.deploy_coordinator(units).unwrap_or_else(|error| panic!("{error:#}\n{}", stage.model.log_tail(60)));
+}
+
+/// An action that must be refused with a sentence and with this command to run instead.
+pub fn refused(model: &Model, action: &str, parameters: &[(&str, &str)], instead: &str) -> ActionResult {
+    let result = super::story::run(model, action, parameters);
+    assert_eq!(result.result("outcome"), "refused", "{action}: {result:?}");
+    assert_eq!(result.status, "failed", "{action}: {result:?}");
+    assert_eq!(result.message, result.result("message"), "{action}");
+    assert!(result.message.starts_with("cannot ") && result.message.contains("; "), "{action}: {}", result.message);
+    let instead = if instead.is_empty() { String::new() } else { format!("juju run coordinator/leader {instead}") };
+    assert_eq!(result.result("next"), instead, "{action}: {}", result.message);
+    result
+}
+
+/// Has the target refreshed.
+pub fn refresh(stage: &Stage) {
+    super::story::expect(&stage.model, "refresh", &[("channel", "0.4/stable")], "waiting");
+    stage.model.refresh("kratos-new", None, Some("0.4/stable"), None).unwrap();
+    super::story::expect(&stage.model, "refresh", &[], "done");
+}
+
+/// Has the target follow.
+pub fn follow(stage: &Stage) {
+    super::story::expect(&stage.model, "replicate", &[("wait", "120")], "done");
+}
+
+/// Has the target's schema migrated by the operator, and watched by us.
+pub fn migrate(stage: &Stage) {
+    super::story::expect(&stage.model, "run-migration", &[], "waiting");
+    migrate_on(stage);
+}
+
+/// Waits until the consumer has this Kratos' address.
+pub fn consumer_uses(stage: &Stage, kratos: &emulator::neighbours::KratosView) {
+    let url = kratos.ports().admin_url();
+    stage
+        .model
+        .wait_until("the consumer's address", SOON, |_| {
+            stage.consumer.current().is_some_and(|seen| seen.admin_endpoint == url)
+        })
+        .unwrap();
+}
+
+/// Waits for a status that contains this text; returns status word and message.
+pub fn status_says(model: &Model, unit: &str, text: &str) -> (String, String) {
+    let mut last = Default::default();
+    let waited = model.wait_until(&format!("{unit} says {text:?}"), SOON, |model| {
+        last = model.status(unit).unwrap_or_default();
+        last.1.contains(text)
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}\nlast: {last:?}"));
+    eprintln!("{unit}: {} — {}", last.0, last.1);
+    last
+}
+
+/// Everything in one database that a repeated or refused action must leave alone: rows, tables, triggers,
+/// functions, publications, subscriptions and slots.
+const PICTURE: &str = "
+SELECT 'rows', n.nspname || '.' || c.relname,
+       md5((query_to_xml(format('SELECT * FROM %I.%I t ORDER BY t::text', n.nspname, c.relname), true, false, ''))::text)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname !~ '^pg_|^information_schema$' AND c.relpersistence = 'p'
+  AND n.nspname || '.' || c.relname <> 'identity_migration.marker'
+UNION ALL
+SELECT 'sequence', schemaname || '.' || sequencename, last_value::text FROM pg_sequences
+UNION ALL
+SELECT 'index', indexrelid::regclass::text, indisvalid::text FROM pg_index WHERE indexrelid >= 16384
+UNION ALL
+SELECT 'trigger', tgrelid::regclass || ' ' || tgname, tgenabled::text || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT 'event trigger', evtname::text, evtenabled::text FROM pg_event_trigger
+UNION ALL
+SELECT 'constraint', conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid >= 16384
+UNION ALL
+SELECT 'function', oid::regprocedure::text, md5(prosrc) FROM pg_proc WHERE oid >= 16384
+UNION ALL
+SELECT 'publication', pubname::text, (SELECT string_agg(prrelid::regclass::text, ',' ORDER BY 1) FROM pg_publication_rel r WHERE prpubid = p.oid) FROM pg_publication p
+UNION ALL
+SELECT 'subscription', subname::text, subenabled::text FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+UNION ALL
+SELECT 'slot', slot_name::text, coalesce(database, '') FROM pg_replication_slots WHERE NOT temporary
+ORDER BY 1, 2, 3";
+
+/// A picture of both identity databases, of the journal's length and of what consumers were told.
+pub fn picture(stage: &Stage) -> String {
+    let journal = "SELECT count(*) FROM identity_migration.entry";
+    [
+        stage.source.psql("iam_kratos", PICTURE).unwrap(),
+        stage.target.psql("iam_kratos-new", PICTURE).unwrap(),
+        format!("journal {:?}", stage.target.psql(OWN_DATABASE, journal).unwrap_or_default()),
+        format!("told {:?}", stage.model.databag("kratos-info", "coordinator")),
+    ]
+    .join("\n--\n")
+}
+
+/// The same without the journal, for actions that may note that they were asked.
+pub fn databases(stage: &Stage) -> String {
+    picture(stage).lines().filter(|line| !line.starts_with("journal ")).collect::<Vec<_>>().join("\n")
+}
+
+/// Shows which lines differ instead of two long texts.
+pub fn assert_same(what: &str, before: &str, after: &str) {
+    let gone: Vec<&str> = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect();
+    let new: Vec<&str> = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();
+    assert!(gone.is_empty() && new.is_empty(), "{what} changed something:\ngone: {gone:#?}\nnew: {new:#?}");
+}
+
+/// Whether an application may write: a statement is refused by the fence even when it touches no row.
+pub fn writable(cluster: &Cluster, database: &str) -> bool {
+    match cluster.psql(database, "UPDATE public.identities SET nid = nid WHERE false") {
+        Ok(_) => true,
+        Err(error) if format!("{error:#}").contains("to another server") => false,
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+/// Where a scenario ends.
+pub enum End {
+    /// Only the source takes writes and nothing of ours is left.
+    Source,
+    /// Only the target takes writes.
+    Target,
+    /// The target takes writes, and the source does again by the operator's wish; nothing of ours is left.
+    Both,
+}
+
+/// Closes a scenario: no hook ever failed, no password was seen anywhere, the right side takes writes, nothing
+/// is left behind.
+pub fn close(stage: &Stage, end: End) {
+    no_hook_failed(&stage.model);
+    close_but_one_hook(stage, end);
+}
+
+/// The same after a hook was killed on purpose.
+pub fn close_but_one_hook(stage: &Stage, end: End) {
+    let (source, target) = (writable(&stage.source, "iam_kratos"), writable(&stage.target, "iam_kratos-new"));
+    match end {
+        // After a rollback the target is nobody's: open or not says nothing.
+        End::Source => assert!(source),
+        End::Target => assert_eq!((source, target), (false, true)),
+        End::Both => assert_eq!((source, target), (true, true)),
+    }
+    if matches!(end, End::Source | End::Both) {
+        for cluster in [&stage.source, &stage.target] {
+            assert_eq!(peers::left_behind(cluster, &[OWN_DATABASE]).unwrap(), Vec::<String>::new());
+        }
+    }
+    no_password_seen(stage);
+}
+
+pub fn no_hook_failed(model: &Model) {
+    let log = model.log_tail(usize::MAX);
+    let failed: Vec<&str> = log.lines().filter(|line| line.contains("hook \"") && line.contains("failed")).collect();
+    assert!(failed.is_empty(), "{failed:#?}\n{}", model.log_tail(80));
+}
+
+/// Looks for the passwords of all relation users wherever the charm writes.
+fn no_password_seen(stage: &Stage) {
+    let model = &stage.model;
+    let mut seen = model.captured_output();
+    for unit in model.units("coordinator") {
+        let folder = model.charm_folder(&unit).unwrap();
+        for name in ["worker.log", "worker.log.1", "worker.json"] {
+            seen.push_str(&std::fs::read_to_string(folder.join(name)).unwrap_or_default());
+        }
+        for pid in model.charm_processes(&unit).unwrap() {
+            for name in ["cmdline", "environ"] {
+                let bytes = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                seen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+    for table in ["entry", "singleton"] {
+        let sql = format!("SELECT t::text FROM identity_migration.{table} t");
+        seen.push_str(&stage.target.psql(OWN_DATABASE, &sql).unwrap_or_default());
+    }
+    for cluster in [&stage.source, &stage.target] {
+        seen.push_str(&std::fs::read_to_string(cluster.log_path()).unwrap_or_default());
+    }
+    let passwords = passwords(stage);
+    assert!(passwords.len() >= 2, "found the passwords of {} users only", passwords.len());
+    for password in passwords {
+        assert!(password.len() >= 8 && !seen.contains(&password), "a password was written somewhere");
+    }
+}
+
+fn passwords(stage: &Stage) -> Vec<String> {
+    let model = &stage.model;
+    let mut found: Vec<String> = [stage.kratos.dsn(), stage.kratos_new.dsn()]
+        .into_iter()
+        .flatten()
+        .filter_map(|dsn| Some(dsn.split_once("://")?.1.split_once('@')?.0.split_once(':')?.1.to_owned()))
+        .collect();
+    for application in ["postgresql-k8s", "postgresql-new"] {
+        for bag in model.databag("database", application) {
+            let Some(uri) = bag.get("secret-user") else { continue };
+            // Kratos' own secrets are not ours to read: then the answer is empty.
+            let answer = model.execute("coordinator/leader", &format!("secret-get {uri} password"), None).unwrap();
+            let password = answer.stdout.trim().to_owned();
+            if answer.code == 0 && !password.is_empty() {
+                found.push(password);
+            }
+        }
+    }
+    found
+}
+
+/// The rest of [`migrate`], when `run-migration` waits already.
+pub fn migrate_on(stage: &Stage) {
+    stage.model.run("kratos-new/leader", "run-migration", &[("timeout", "120")]).unwrap();
+    super::story::expect(&stage.model, "run-migration", &[], "done");
+}
