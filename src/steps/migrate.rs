@@ -6,7 +6,7 @@ use super::{follow, observe, prepare};
 use crate::apps::{Health, KRATOS, Recognised};
 use crate::migration::{Failure, Order, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
-use crate::postgres::{inspect, reset};
+use crate::postgres::{Session, inspect, reset};
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,8 +58,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         target.name,
         timeout + 60
     );
-    let running = observe::others_connected(&context.world.target("migrate").await?).await?;
-    if running {
+    if is_running(context, &context.world.target("migrate").await?).await? {
         context.progress.say("the target application's schema migration is running");
         return Ok(Outcome::Again(Duration::from_millis(250)));
     }
@@ -86,13 +85,18 @@ async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, 
         p.waiting = None;
         p.text = "looking whether the schema migration has ended".to_owned();
     });
-    let serves = matches!(observe::target_health(context).await, Health::Ready { .. });
-    if !serves && observe::others_connected(&session).await? {
+    if is_running(context, &session).await? {
         return Ok(None);
     }
     tokio::time::sleep(SETTLES).await;
     let settled = observe::schema_versions(&session).await? == first;
     Ok(settled.then_some(to))
+}
+
+/// True while the application's migration runs: somebody is connected, and it is not the application's server, for
+/// nobody answers there. A server that waits on the old schema is connected too, and would be waited for in vain.
+async fn is_running(context: &Context<'_>, target: &Session) -> Result<bool, Failure> {
+    Ok(observe::others_connected(target).await? && matches!(observe::target_health(context).await, Health::Down(_)))
 }
 
 /// Closes a target that was opened for a migration which has ended since.
@@ -124,7 +128,7 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
     let (from, to) = (observe::recognise(&source).await?, observe::recognise(&target).await?);
     if is_open(context).await? {
         if observe::schema_versions(&source).await? != observe::schema_versions(&target).await?
-            || observe::others_connected(&target).await?
+            || is_running(context, &target).await?
         {
             return Ok(Some(wait("the target application has not ended its schema migration", "")));
         }
@@ -212,8 +216,7 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
     }
     follow::drop_subscription(context).await?;
     if is_open(context).await? {
-        let serves = matches!(observe::target_health(context).await, Health::Ready { .. });
-        if !serves && observe::others_connected(&target).await? {
+        if is_running(context, &target).await? {
             return wait("the target application's schema migration is still running", "");
         }
         prepare::close_target(context, Step::Migrate).await?;
