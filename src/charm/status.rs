@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_failed_request_is_blocked_with_its_sentence() {
         let failure = Failure::operator("drain", "the source is gone", "bring it back");
-        let state = state(vec![Record::Settled { failure: Some(failure) }]);
+        let state = state(vec![Record::Settled { request: 0, failure: Some(failure) }]);
         let (kind, message) = status(&view(&state, &Progress::default()));
         assert_eq!((kind, message.as_str()), (StatusKind::Blocked, "cannot drain: the source is gone; bring it back"));
     }

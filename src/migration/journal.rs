@@ -60,6 +60,8 @@ pub enum Record {
     Requested(Request),
     /// The request came to its end; `failure` is empty when it was reached.
     Settled {
+        /// Position of the request's record; a newer request is not closed by it.
+        request: i64,
         /// Why it could not be reached.
         failure: Option<Failure>,
     },
@@ -324,6 +326,8 @@ pub struct State {
     pub run: Option<Run>,
     /// The request that is being worked on.
     pub request: Option<Request>,
+    /// Position of the newest request's record.
+    pub request_seq: i64,
     /// Why the last request could not be reached, until a new one comes.
     pub failure: Option<Failure>,
     /// The last request that was reached or refused, for `show`.
@@ -365,10 +369,12 @@ impl State {
         match &entry.record {
             Record::Requested(request) => {
                 self.request = Some(request.clone());
+                self.request_seq = entry.seq;
                 self.failure = None;
                 return Ok(());
             }
-            Record::Settled { failure } => {
+            Record::Settled { request, .. } if *request != self.request_seq => return Ok(()),
+            Record::Settled { failure, .. } => {
                 self.last_request = self.request.take();
                 self.failure = failure.clone();
                 return Ok(());
@@ -632,6 +638,17 @@ mod tests {
         let state = play(records).unwrap();
         assert_eq!(state.phase(), Phase::Idle);
         assert!(state.active().is_some());
+    }
+
+    #[test]
+    fn a_request_that_came_meanwhile_is_not_settled_with_the_older_one() {
+        let ask = |goal| Record::Requested(Request::plain("test", goal));
+        let state =
+            play(vec![ask(Goal::Following), ask(Goal::RolledBack), Record::Settled { request: 1, failure: None }])
+                .unwrap();
+        assert_eq!(state.request.map(|request| request.goal), Some(Goal::RolledBack));
+        let state = play(vec![ask(Goal::RolledBack), Record::Settled { request: 1, failure: None }]).unwrap();
+        assert_eq!(state.request, None);
     }
 
     #[test]

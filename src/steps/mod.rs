@@ -88,8 +88,8 @@ pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
 pub fn explain(record: &Record) -> String {
     match record {
         Record::Requested(request) => format!("{} was asked for", request.action),
-        Record::Settled { failure: None } => "the request is reached".into(),
-        Record::Settled { failure: Some(failure) } => failure.to_string(),
+        Record::Settled { failure: None, .. } => "the request is reached".into(),
+        Record::Settled { failure: Some(failure), .. } => failure.to_string(),
         Record::RunStarted { run, order, reason, .. } => format!("run {run} begins, order {}: {reason}", order.name()),
         Record::Started { step } => format!("begin to {}", step.describe()),
         Record::Done { step, .. } => format!("done: {}", step.describe()),

@@ -126,7 +126,7 @@ impl Turn<'_> {
                     // Writes are never stopped again without being asked for again.
                     let why = state.active().and_then(|run| run.lifted.clone()).unwrap_or_default();
                     let failure = Failure::operator("keep writes stopped", why, "run show, then the action again");
-                    self.record(state, Record::Settled { failure: Some(failure) }).await?;
+                    self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
                 }
                 return Ok(Duration::ZERO);
             }
@@ -155,11 +155,15 @@ impl Turn<'_> {
             Next::RollBack => self.roll_back(state, live, trouble).await,
             Next::TooLate => {
                 let failure = Failure { sentence: plan::too_late(state.phase()), class: Class::Operator };
-                self.record(state, Record::Settled { failure: Some(failure) }).await.map(|()| LOOK)
+                self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) })
+                    .await
+                    .map(|()| LOOK)
             }
             Next::Undo(step) => self.undo(step, state, live, trouble).await,
             Next::End => self.record(state, Record::RunEnded).await.map(|()| Duration::ZERO),
-            Next::Reached => self.record(state, Record::Settled { failure: None }).await.map(|()| LOOK),
+            Next::Reached => {
+                self.record(state, Record::Settled { request: state.request_seq, failure: None }).await.map(|()| LOOK)
+            }
         }
     }
 
@@ -346,7 +350,7 @@ impl Turn<'_> {
             self.record(state, Record::Failed { step, failure: failure.clone() }).await?;
         }
         if state.request.is_some() {
-            self.record(state, Record::Settled { failure: Some(failure) }).await?;
+            self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
         }
         Ok(LOOK)
     }
