@@ -79,7 +79,9 @@ fn the_oracle_passes_a_true_database_and_finds_what_is_planted() {
     assert_eq!(lines as u64, verdict.acknowledged);
 
     let session = "id = (SELECT session_id FROM session_devices WHERE user_agent LIKE 'writers-%' ORDER BY id LIMIT 1)";
-    let identity = "id = (SELECT id FROM identities WHERE metadata_admin::text LIKE '%writers-%' LIMIT 1)";
+    // Many identities were written more than once: what is planted counts as one only for one written once.
+    let identity = "id = (SELECT id FROM identities, jsonb_each_text(metadata_admin) WHERE key LIKE 'writers-%' \
+                    AND value = '1' LIMIT 1)";
     let count = "(SELECT jsonb_object_agg(key, value::int + 1) FROM jsonb_each_text(metadata_admin))";
     let plants = [
         (format!("DELETE FROM sessions WHERE {session}"), (1, 0)),
