@@ -9,12 +9,14 @@
 //! traffic → apps, controller, juju
 //! apps → postgres (types only)
 //! migration, postgres, juju, controller → none of the others
+//! everyone → failpoint
 //! ```
 
 #![warn(missing_docs)]
 
 pub mod apps;
 pub mod charm;
+pub mod failpoint;
 pub mod juju;
 pub mod migration;
 pub mod postgres;

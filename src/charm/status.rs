@@ -131,7 +131,7 @@ pub fn order_in_words(order: Order) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migration::journal::Waiting;
+    use crate::migration::Waiting;
     use crate::migration::{Entry, Failure, Record};
 
     fn state(records: Vec<Record>) -> State {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_person_waited_for_is_blocked_with_the_command() {
-        let request = crate::migration::journal::Request::plain("refresh", crate::migration::Goal::Refreshed);
+        let request = crate::migration::Request::plain("refresh", crate::migration::Goal::Refreshed);
         let state = state(vec![Record::Requested(request)]);
         let waiting = Waiting { reason: "old release".into(), next: "juju refresh kratos-new".into() };
         let progress = Progress { waiting: Some(waiting), ..Progress::default() };

@@ -5,12 +5,16 @@ pub mod failure;
 pub mod journal;
 pub mod phase;
 pub mod plan;
+pub mod progress;
+pub mod replay;
 pub mod runbook;
 pub mod settings;
 
 pub use failure::{Class, Failure};
-pub use journal::{Entry, Kind, Progress, Record, Run, State, Status};
+pub use journal::{Entry, Record, Request, Side};
 pub use phase::Phase;
 pub use plan::{Goal, Next};
+pub use progress::{Progress, Waiting};
+pub use replay::{Kind, Run, State, Status};
 pub use runbook::{Order, Step};
 pub use settings::{OrderChoice, Settings, Verification};

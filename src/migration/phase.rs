@@ -85,12 +85,6 @@ impl Phase {
         self == Phase::RollingBack || self.may_become(Phase::RollingBack)
     }
 
-    /// True while application writes are refused on both sides.
-    pub fn is_outage(self, order: super::Order) -> bool {
-        matches!(self, Phase::Fenced | Phase::Drained)
-            || (self == Phase::Migrating && order == super::Order::Documented)
-    }
-
     /// The name as actions and statuses print it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! What comes next: pure functions of the journal. Refusals are decided here and nowhere else.
 
-use super::journal::{Run, State, Status};
 use super::phase::Phase;
+use super::replay::{Run, State, Status};
 use super::runbook::{Order, Step};
 use serde::{Deserialize, Serialize};
 

@@ -81,45 +81,33 @@ const DOCUMENTED: &[Step] = &[
     Step::Finalize,
 ];
 
-/// The schema migration before the fence; the comparison runs beside the hand-over.
-const MIGRATE_FIRST: &[Step] = &[
-    Step::Preflight,
-    Step::Prepare,
-    Step::Refresh,
-    Step::Copy,
-    Step::Follow,
-    Step::Pause,
-    Step::Migrate,
-    Step::CatchUp,
-    Step::Gates,
-    Step::Fence,
-    Step::Drain,
-    Step::Snapshot,
-    Step::HandOver,
-    Step::Flip,
-    Step::Verify,
-    Step::Finalize,
-];
+/// The schema migration before the fence. Where the comparison stands is the one thing that differs.
+const fn migrate_first([first, second, third]: [Step; 3]) -> [Step; 16] {
+    [
+        Step::Preflight,
+        Step::Prepare,
+        Step::Refresh,
+        Step::Copy,
+        Step::Follow,
+        Step::Pause,
+        Step::Migrate,
+        Step::CatchUp,
+        Step::Gates,
+        Step::Fence,
+        Step::Drain,
+        Step::Snapshot,
+        first,
+        second,
+        third,
+        Step::Finalize,
+    ]
+}
 
-/// As `MIGRATE_FIRST`, with the comparison inside the outage (`verification=strict`).
-const MIGRATE_FIRST_STRICT: &[Step] = &[
-    Step::Preflight,
-    Step::Prepare,
-    Step::Refresh,
-    Step::Copy,
-    Step::Follow,
-    Step::Pause,
-    Step::Migrate,
-    Step::CatchUp,
-    Step::Gates,
-    Step::Fence,
-    Step::Drain,
-    Step::Snapshot,
-    Step::Verify,
-    Step::HandOver,
-    Step::Flip,
-    Step::Finalize,
-];
+/// The comparison runs beside the hand-over.
+const MIGRATE_FIRST: &[Step] = &migrate_first([Step::HandOver, Step::Flip, Step::Verify]);
+
+/// The comparison runs inside the outage (`verification=strict`).
+const MIGRATE_FIRST_STRICT: &[Step] = &migrate_first([Step::Verify, Step::HandOver, Step::Flip]);
 
 /// The steps of one order, first to last.
 pub fn runbook(order: Order, strict: bool) -> &'static [Step] {

@@ -2,8 +2,7 @@
 
 use super::store::Store;
 use super::world::{Applications, World};
-use crate::migration::journal::{Request, Waiting};
-use crate::migration::{Class, Failure, Progress, Record, Run, Settings, State, Step};
+use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, State, Step, Waiting};
 use crate::postgres::Error;
 use crate::postgres::compare::{CompareProgress, Verdict};
 use serde_json::Value;

@@ -4,6 +4,7 @@
 //! its effect; a table can.
 
 use super::world::Applications;
+use crate::failpoint;
 use crate::migration::{Entry, Progress, Record, State};
 use crate::postgres::{Error, Result, Server, Session, names::JOURNAL_SCHEMA};
 use serde_json::Value;
@@ -88,6 +89,8 @@ impl Store {
         let json = serde_json::to_value(record).map_err(|e| {
             Error::found(doing, format!("the record does not become JSON ({e})"), "report this as a defect")
         })?;
+        let label = record.label();
+        failpoint::reach_for(failpoint::RECORD_BEFORE, &label);
         let row = self
             .session
             .query_one(
@@ -100,6 +103,7 @@ impl Store {
             )
             .await
             .map_err(Error::doing(doing))?;
+        failpoint::reach_for(failpoint::RECORD_AFTER, &label);
         Ok(Entry { seq: row.get(0), at: row.get(1), record: record.clone() })
     }
 

@@ -109,7 +109,7 @@ struct Turn<'a> {
     waker: &'a mut Waker,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     /// Does the next thing; answers how long to pause.
     async fn take(&mut self, state: &mut State, live: &mut Live, trouble: &mut Trouble) -> Result<Duration, Failure> {
         let looked = live.watched;
@@ -187,7 +187,10 @@ impl Turn<'_> {
     }
 
     /// What steps are given; `None` when nothing was ever asked for.
-    fn context<'c>(&'c self, state: &'c mut State, live: &'c mut Live) -> Option<Context<'c>> {
+    fn context<'c>(&self, state: &'c mut State, live: &'c mut Live) -> Option<Context<'c>>
+    where
+        'a: 'c,
+    {
         let request = state.request.clone().or_else(|| state.last_request.clone())?;
         Some(Context {
             world: &self.handover.world,
@@ -255,20 +258,8 @@ impl Turn<'_> {
     where
         F: for<'c, 'd> FnOnce(&'c mut Context<'d>) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send + 'c>>,
     {
-        let Some(request) = state.request.clone().or_else(|| state.last_request.clone()) else {
-            return Ok(Ok(Outcome::Again(LOOK)));
-        };
         let mut later = state.clone();
-        let mut context = Context {
-            world: &self.handover.world,
-            applications: self.applications,
-            store: self.store,
-            state,
-            request,
-            epoch: self.epoch,
-            progress: self.sink,
-            live,
-        };
+        let Some(mut context) = self.context(state, live) else { return Ok(Ok(Outcome::Again(LOOK))) };
         let mut future = make(&mut context);
         let mut ticks = tokio::time::interval(FLUSH);
         ticks.tick().await;

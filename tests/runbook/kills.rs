@@ -77,7 +77,7 @@ fn killed_everywhere_it_goes_on_and_loses_nothing() {
     if !complete {
         let refused = rig.refused();
         assert!(refused.contains("accept-unverified"), "{refused}");
-        let mut request = coordinator::migration::journal::Request::plain("finalize", Goal::Finalized);
+        let mut request = coordinator::migration::Request::plain("finalize", Goal::Finalized);
         request.accept_unverified = true;
         request.settings = Settings::default();
         rig.ask(request).unwrap();

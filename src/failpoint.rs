@@ -1,0 +1,86 @@
+//! Named places at every dangerous edge, where a test may end or stop the process. Only debug builds look;
+//! in the packed charm [`reach`] is empty.
+//!
+//! A test writes the name of one place and what shall happen there into the file `failpoint` of the charm
+//! directory (the working directory of hooks and worker). The first process that comes by takes the file away, by
+//! renaming it to `failpoint.reached`, and does as it was told.
+
+macro_rules! failpoints {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: Failpoint = Failpoint($text);)*
+
+        /// Every failpoint.
+        pub const ALL: &[Failpoint] = &[$($name),*];
+    };
+}
+
+/// One place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failpoint(&'static str);
+
+impl Failpoint {
+    /// The name, as tests write it.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+failpoints! {
+    /// Before a record is written into the journal; which one is its label.
+    RECORD_BEFORE = "record-before";
+    /// After a record was written, before anything follows from it.
+    RECORD_AFTER = "record-after";
+}
+
+/// Does what a test asked for at this place, if one did.
+#[inline]
+pub fn reach(point: Failpoint) {
+    reach_for(point, "");
+}
+
+/// As [`reach`], at one of several like places: a test names it `<failpoint>/<which>`.
+#[inline]
+pub fn reach_for(point: Failpoint, which: &str) {
+    #[cfg(debug_assertions)]
+    armed::reach(point, which);
+    #[cfg(not(debug_assertions))]
+    let _unused = (point, which);
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use super::Failpoint;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    const FILE: &str = "failpoint";
+    const REACHED: &str = "failpoint.reached";
+
+    pub fn reach(Failpoint(name): Failpoint, which: &str) {
+        let Ok(text) = std::fs::read_to_string(FILE) else { return };
+        let mut words = text.split_whitespace();
+        let (Some(wanted), Some(what)) = (words.next(), words.next()) else { return };
+        let here = if which.is_empty() { name.to_owned() } else { format!("{name}/{which}") };
+        if wanted != here || std::fs::rename(FILE, REACHED).is_err() {
+            return;
+        }
+        let signal = match what {
+            "kill" => Signal::KILL,
+            "stop" => Signal::STOP,
+            _ => return,
+        };
+        // A signal to ourselves always arrives.
+        let _sent = kill_process(getpid(), signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for (index, point) in ALL.iter().enumerate() {
+            assert!(ALL[index + 1..].iter().all(|other| other != point), "{}", point.name());
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! What the journal means: the one total function that replays it.
+
+use super::failure::Failure;
+use super::journal::{Entry, Record, Request, Side};
+use super::phase::Phase;
+use super::runbook::{Order, Step, runbook};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Where one step is. Intent and attempt are apart: `Doing` means that an attempt was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Not begun, or undone.
+    #[default]
+    Pending,
+    /// An attempt was made; what is true must be observed.
+    Doing,
+    /// Its end was observed.
+    Done,
+    /// It could not go on.
+    Failed,
+    /// Its undo was begun.
+    Undoing,
+    /// An attempt was made or its end was observed, and that is true no more: it is done again, or undone.
+    Lost,
+}
+
+/// The kinds of record that move one step's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// See [`Record::Started`].
+    Started,
+    /// See [`Record::Done`].
+    Done,
+    /// See [`Record::Failed`].
+    Failed,
+    /// See [`Record::UndoStarted`].
+    UndoStarted,
+    /// See [`Record::Undone`].
+    Undone,
+    /// See [`Record::Lost`] and [`Record::Lifted`].
+    Reopened,
+}
+
+/// A record that the journal's rules do not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal's record {seq} does not fit: {what}")]
+pub struct Illegal {
+    /// Position of the record.
+    pub seq: i64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// The transition function of one step. Total: a pair that is not listed is an error.
+pub fn next_status(status: Status, kind: Kind) -> Option<Status> {
+    use Status::*;
+    match (status, kind) {
+        (Pending | Doing | Failed | Lost, Kind::Started) => Some(Doing),
+        (Doing, Kind::Done) => Some(Done),
+        (Doing, Kind::Failed) => Some(Failed),
+        (Doing | Done | Failed | Undoing | Lost, Kind::UndoStarted) => Some(Undoing),
+        (Undoing, Kind::Undone) => Some(Pending),
+        // What was undone, or never begun, cannot get lost.
+        (Pending, Kind::Reopened) => Some(Pending),
+        (_, Kind::Reopened) => Some(Lost),
+        _ => None,
+    }
+}
+
+/// What the journal knows of one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepState {
+    /// Where it is.
+    pub status: Status,
+    /// When the first attempt began, in milliseconds since 1970.
+    pub started: Option<i64>,
+    /// When its end was observed.
+    pub done: Option<i64>,
+    /// Its output, once done.
+    pub output: Value,
+    /// Why it failed, when it did.
+    pub failure: Option<Failure>,
+    /// What it noted, newest value per name.
+    pub notes: BTreeMap<String, Value>,
+}
+
+/// One run, replayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The run's id.
+    pub id: String,
+    /// The order taken.
+    pub order: Order,
+    /// Whether the comparison runs inside the outage.
+    pub strict: bool,
+    /// Why this order was taken.
+    pub reason: String,
+    /// Where it is.
+    pub phase: Phase,
+    /// Its steps; those never begun are absent.
+    pub steps: BTreeMap<Step, StepState>,
+    /// When it began, in milliseconds since 1970.
+    pub started: i64,
+    /// True once it was rolled back or finalized.
+    pub ended: bool,
+    /// Why the fence was lifted last, if it was.
+    pub lifted: Option<String>,
+    /// What was lost last, if something was.
+    pub lost: Option<String>,
+    /// The side that consumers were given last.
+    pub brokered: Option<Side>,
+}
+
+impl Run {
+    /// True while the target follows the source, or could as soon as a paused subscription goes on.
+    pub fn follows(&self) -> bool {
+        let caught_up = self.order == Order::Documented || !self.is_done(Step::Migrate) || self.is_done(Step::CatchUp);
+        self.is_done(Step::Follow) && caught_up
+    }
+
+    /// True while twin snapshots stand whose comparison was not judged yet.
+    pub fn awaits_comparison(&self) -> bool {
+        let judged = matches!(self.status(Step::Verify), Status::Done | Status::Failed);
+        self.is_done(Step::Snapshot) && !judged && self.phase != Phase::RollingBack
+    }
+
+    /// True while the subscription rests on purpose: no apply worker may run beside a change of the schema.
+    pub fn is_paused(&self) -> bool {
+        let altered = matches!(self.status(Step::Migrate), Status::Doing | Status::Done | Status::Failed);
+        self.phase == Phase::Migrating || (self.order == Order::Documented && altered)
+    }
+
+    /// The runbook.
+    pub fn book(&self) -> &'static [Step] {
+        runbook(self.order, self.strict)
+    }
+
+    /// One step's status.
+    pub fn status(&self, step: Step) -> Status {
+        self.steps.get(&step).map(|s| s.status).unwrap_or_default()
+    }
+
+    /// True when the step's end was observed.
+    pub fn is_done(&self, step: Step) -> bool {
+        self.status(step) == Status::Done
+    }
+
+    /// A field of a finished step's output.
+    pub fn output(&self, step: Step, name: &str) -> Option<&Value> {
+        self.steps.get(&step)?.output.get(name)
+    }
+
+    /// A step's note.
+    pub fn note(&self, step: Step, name: &str) -> Option<&Value> {
+        self.steps.get(&step)?.notes.get(name)
+    }
+}
+
+/// The journal, replayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The current run, or the last one.
+    pub run: Option<Run>,
+    /// The request that is being worked on.
+    pub request: Option<Request>,
+    /// Position of the newest request's record.
+    pub request_seq: i64,
+    /// Why the last request could not be reached, until a new one comes.
+    pub failure: Option<Failure>,
+    /// The last request that was reached or refused, for `show`.
+    pub last_request: Option<Request>,
+    /// Position of the last record.
+    pub seq: i64,
+}
+
+impl State {
+    /// Replays a journal.
+    ///
+    /// # Errors
+    /// [`Illegal`] for a record that the rules do not allow: the journal was changed by hand.
+    pub fn replay(entries: &[Entry]) -> Result<Self, Illegal> {
+        let mut state = State::default();
+        for entry in entries {
+            state.apply(entry)?;
+        }
+        Ok(state)
+    }
+
+    /// The run that is under way.
+    pub fn active(&self) -> Option<&Run> {
+        self.run.as_ref().filter(|run| !run.ended)
+    }
+
+    /// Where we are.
+    pub fn phase(&self) -> Phase {
+        self.run.as_ref().map_or(Phase::Idle, |run| run.phase)
+    }
+
+    /// Takes one record in.
+    ///
+    /// # Errors
+    /// [`Illegal`] as for [`State::replay`].
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
+        let illegal = |what: String| Illegal { seq: entry.seq, what };
+        self.seq = entry.seq;
+        match &entry.record {
+            Record::Requested(request) => {
+                self.request = Some(request.clone());
+                self.request_seq = entry.seq;
+                self.failure = None;
+                return Ok(());
+            }
+            Record::Settled { request, .. } if *request != self.request_seq => return Ok(()),
+            Record::Settled { failure, .. } => {
+                self.last_request = self.request.take();
+                self.failure = failure.clone();
+                return Ok(());
+            }
+            Record::RunStarted { run, order, strict, reason } => {
+                if self.active().is_some() {
+                    return Err(illegal("a run began while another was under way".into()));
+                }
+                self.run = Some(Run {
+                    id: run.clone(),
+                    order: *order,
+                    strict: *strict,
+                    reason: reason.clone(),
+                    phase: Phase::Idle,
+                    steps: BTreeMap::new(),
+                    started: entry.at,
+                    ended: false,
+                    lifted: None,
+                    lost: None,
+                    brokered: None,
+                });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let run = self.run.as_mut().ok_or_else(|| illegal("it belongs to no run".into()))?;
+        run.apply(entry).map_err(illegal)
+    }
+}
+
+impl Run {
+    fn apply(&mut self, entry: &Entry) -> Result<(), String> {
+        match &entry.record {
+            Record::Started { step } => {
+                let state = self.step(*step, Kind::Started)?;
+                state.started.get_or_insert(entry.at);
+                state.failure = None;
+                self.go(step.enters())
+            }
+            Record::Done { step, output } => {
+                let state = self.step(*step, Kind::Done)?;
+                state.done = Some(entry.at);
+                state.output = output.clone();
+                self.go(step.reaches(self.order))
+            }
+            Record::Failed { step, failure } => {
+                self.step(*step, Kind::Failed)?.failure = Some(failure.clone());
+                Ok(())
+            }
+            Record::Noted { step, name, value } => {
+                self.steps.entry(*step).or_default().notes.insert(name.clone(), value.clone());
+                Ok(())
+            }
+            Record::Lost { step, reason } => {
+                self.lost = Some(reason.clone());
+                self.reopen_from(*step)?;
+                let place = |step: Step| self.book().iter().position(|s| *s == step);
+                let under_way = matches!(self.phase, Phase::Migrating | Phase::Fenced | Phase::Drained);
+                self.go((under_way && place(*step) < place(Step::Fence)).then_some(Phase::Following))
+            }
+            Record::Lifted { reason } => {
+                self.lifted = Some(reason.clone());
+                self.reopen_from(Step::Fence)?;
+                self.go(Some(Phase::Following))
+            }
+            Record::RollbackStarted => self.go(Some(Phase::RollingBack)),
+            Record::UndoStarted { step } => self.step(*step, Kind::UndoStarted).map(|_| ()),
+            Record::Undone { step } => {
+                let state = self.step(*step, Kind::Undone)?;
+                *state = StepState { notes: std::mem::take(&mut state.notes), ..StepState::default() };
+                Ok(())
+            }
+            Record::RunEnded => {
+                if self.phase == Phase::RollingBack {
+                    self.go(Some(Phase::Idle))?;
+                }
+                self.ended = true;
+                Ok(())
+            }
+            Record::Brokered { side, .. } => {
+                self.brokered = Some(*side);
+                Ok(())
+            }
+            Record::Requested(_) | Record::Settled { .. } | Record::RunStarted { .. } => Ok(()),
+        }
+    }
+
+    /// Moves one step's status, by the transition function.
+    fn step(&mut self, step: Step, kind: Kind) -> Result<&mut StepState, String> {
+        let state = self.steps.entry(step).or_default();
+        state.status = next_status(state.status, kind)
+            .ok_or_else(|| format!("step {} is {:?} and cannot take {kind:?}", step.name(), state.status))?;
+        Ok(state)
+    }
+
+    fn reopen_from(&mut self, first: Step) -> Result<(), String> {
+        let book = self.book();
+        let from =
+            book.iter().position(|s| *s == first).ok_or_else(|| format!("{} is not in the runbook", first.name()))?;
+        for step in &book[from..] {
+            let state = self.step(*step, Kind::Reopened)?;
+            *state =
+                StepState { status: state.status, notes: std::mem::take(&mut state.notes), ..StepState::default() };
+        }
+        Ok(())
+    }
+
+    fn go(&mut self, to: Option<Phase>) -> Result<(), String> {
+        match to {
+            Some(to) if to != self.phase && !self.phase.may_become(to) => {
+                Err(format!("phase {} cannot become {to}", self.phase))
+            }
+            Some(to) => {
+                self.phase = to;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::Goal;
+
+    fn play(records: Vec<Record>) -> Result<State, Illegal> {
+        let entries: Vec<Entry> = records
+            .into_iter()
+            .enumerate()
+            .map(|(i, record)| Entry { seq: i as i64 + 1, at: 1000 + i as i64, record })
+            .collect();
+        State::replay(&entries)
+    }
+
+    fn begun(order: Order) -> Vec<Record> {
+        vec![Record::RunStarted { run: "0badcafe".into(), order, strict: false, reason: "test".into() }]
+    }
+
+    fn done(records: &mut Vec<Record>, steps: &[Step]) {
+        for &step in steps {
+            records.push(Record::Started { step });
+            records.push(Record::Done { step, output: serde_json::json!({"step": step.name()}) });
+        }
+    }
+
+    #[test]
+    fn the_transition_function_is_this_table() {
+        use Status::*;
+        let kinds = [Kind::Started, Kind::Done, Kind::Failed, Kind::UndoStarted, Kind::Undone, Kind::Reopened];
+        let table = [
+            (Pending, [Some(Doing), None, None, None, None, Some(Pending)]),
+            (Doing, [Some(Doing), Some(Done), Some(Failed), Some(Undoing), None, Some(Lost)]),
+            (Done, [None, None, None, Some(Undoing), None, Some(Lost)]),
+            (Failed, [Some(Doing), None, None, Some(Undoing), None, Some(Lost)]),
+            (Undoing, [None, None, None, Some(Undoing), Some(Pending), Some(Lost)]),
+            (Lost, [Some(Doing), None, None, Some(Undoing), None, Some(Lost)]),
+        ];
+        for (status, row) in table {
+            for (kind, expected) in kinds.iter().zip(row) {
+                assert_eq!(next_status(status, *kind), expected, "{status:?} {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_runbooks_replay_to_finalized() {
+        for order in [Order::Documented, Order::MigrateFirst] {
+            let mut records = begun(order);
+            done(&mut records, runbook(order, false));
+            records.push(Record::RunEnded);
+            let state = play(records).unwrap();
+            assert_eq!(state.phase(), Phase::Finalized);
+            assert!(state.active().is_none());
+        }
+    }
+
+    #[test]
+    fn a_lifted_fence_goes_back_to_following() {
+        let mut records = begun(Order::Documented);
+        done(&mut records, &runbook(Order::Documented, false)[..7]);
+        records.push(Record::Lifted { reason: "the lease ran out".into() });
+        let state = play(records).unwrap();
+        assert_eq!(state.phase(), Phase::Following);
+        let run = state.run.unwrap();
+        assert!(run.is_done(Step::Follow) && run.status(Step::Fence) == Status::Lost);
+    }
+
+    #[test]
+    fn a_copy_that_is_lost_in_any_phase_can_be_made_again_and_undone() {
+        for (order, steps) in [(Order::MigrateFirst, 5..=12), (Order::Documented, 5..=11)] {
+            for count in steps {
+                let mut records = begun(order);
+                done(&mut records, &runbook(order, false)[..count]);
+                records.push(Record::Lost { step: Step::Copy, reason: "the slot is gone".into() });
+                let run = play(records.clone()).unwrap().run.unwrap();
+                assert_eq!(run.phase, Phase::Following, "{order:?} after {count} steps");
+                records.push(Record::Started { step: Step::Copy });
+                assert_eq!(play(records.clone()).unwrap().phase(), Phase::Copying);
+                records.push(Record::RollbackStarted);
+                // What the lost steps left behind is undone too.
+                records.push(Record::UndoStarted { step: runbook(order, false)[count - 1] });
+                play(records).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_rollback_after_the_open_is_illegal() {
+        let mut records = begun(Order::MigrateFirst);
+        done(&mut records, &runbook(Order::MigrateFirst, false)[..13]);
+        records.push(Record::RollbackStarted);
+        assert!(play(records).is_err());
+    }
+
+    #[test]
+    fn a_new_run_follows_a_rolled_back_one() {
+        let mut records = begun(Order::Documented);
+        done(&mut records, &[Step::Preflight, Step::Prepare]);
+        records.push(Record::RollbackStarted);
+        for step in [Step::Prepare, Step::Preflight] {
+            records.push(Record::UndoStarted { step });
+            records.push(Record::Undone { step });
+        }
+        records.push(Record::RunEnded);
+        records.extend(begun(Order::Documented));
+        let state = play(records).unwrap();
+        assert_eq!(state.phase(), Phase::Idle);
+        assert!(state.active().is_some());
+    }
+
+    #[test]
+    fn a_request_that_came_meanwhile_is_not_settled_with_the_older_one() {
+        let ask = |goal| Record::Requested(Request::plain("test", goal));
+        let state =
+            play(vec![ask(Goal::Following), ask(Goal::RolledBack), Record::Settled { request: 1, failure: None }])
+                .unwrap();
+        assert_eq!(state.request.map(|request| request.goal), Some(Goal::RolledBack));
+        let state = play(vec![ask(Goal::RolledBack), Record::Settled { request: 1, failure: None }]).unwrap();
+        assert_eq!(state.request, None);
+    }
+
+    #[test]
+    fn records_survive_json() {
+        let record = Record::Failed { step: Step::HandOver, failure: Failure::retry("x", "y") };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+}
