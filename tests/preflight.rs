@@ -113,7 +113,7 @@ const FAULTS: &[Fault] = &[
     (On::Source, "CREATE EXTENSION pg_trgm", "DROP EXTENSION pg_trgm",
      "extensions", Verdict::Fail, "pg_trgm missing on the target", "plugin_pg_trgm_enable=true"),
     (On::Source, "SELECT pg_create_logical_replication_slot('identity_migration_0badcafe', 'pgoutput')", "SELECT pg_drop_replication_slot('identity_migration_0badcafe')",
-     "leftovers", Verdict::Fail, "replication slot identity_migration_0badcafe on the source", "juju run coordinator/leader rollback"),
+     "leftovers", Verdict::Fail, "replication slot identity_migration_0badcafe on the source", "run rollback or finalize on that one"),
     (On::Source, "SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')", "SELECT pg_drop_replication_slot('forgotten')",
      "slots-in-trouble", Verdict::Warn, "forgotten (reserved)", "drop those"),
     (On::Source, "CREATE PUBLICATION reports FOR ALL TABLES", "DROP PUBLICATION reports",

@@ -224,7 +224,7 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
     let (Ok(world), Ok(config)) = (&desk.gathered.world, &desk.gathered.config) else {
         return Reply::refused("cannot check: the relations are not complete; see juju status", "");
     };
-    let run = state.active().map(|run| run.id.clone());
+    let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
     let look = begin::look(world, &desk.gathered.applications, &config.settings, run);
     let findings = preflight::preflight(look).await;
     let (failed, warned) = (preflight::failed(&findings), preflight::warned(&findings));

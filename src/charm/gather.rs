@@ -77,11 +77,14 @@ fn world(context: &Context, config: Result<&Config, &BadOption>, relations: &Rel
     let target = ready(context, &relations.target_database, Side::Target.database_endpoint())?;
     let database = |side: Side| -> Result<String, Lacking> {
         let (application, database) = named(config, side);
-        if let Some(name) = database {
-            return Ok(name.to_owned());
-        }
-        let info = ready(context, relations.kratos(side), side.kratos_endpoint())?;
-        let names = info.names(side, application, None).map_err(|unnamed| person(unnamed.to_string()))?;
+        let access = relations.kratos(side);
+        let info = match (ready(context, access, side.kratos_endpoint()), database) {
+            (Ok(info), _) => info,
+            (Err(_), Some(name)) => return Ok(name.to_owned()),
+            (Err(lacking), None) => return Err(lacking),
+        };
+        // Commands about the application need its name even where the database's is given.
+        let names = info.names(side, application, database).map_err(|unnamed| person(unnamed.to_string()))?;
         Ok(names.database)
     };
     Ok(World {

@@ -96,6 +96,7 @@ fn keep_worker(context: &Context, gathered: &Gathered) -> anyhow::Result<()> {
         unit: context.unit.clone(),
         charm_dir: context.charm_dir.clone(),
         log_level: level.to_string(),
+        relations: gathered.relations.database_relations(),
     })
 }
 

@@ -140,6 +140,7 @@ fn sentence(request: &Request, state: &State) -> String {
         }
         Goal::Drained => "writes are stopped and the target has everything".into(),
         Goal::Flipped => "the target takes writes and consumers are pointed at it".into(),
+        Goal::RolledBack if run.is_none() => "nothing was begun here, so there is nothing to undo".into(),
         Goal::RolledBack => "the source takes writes, nothing of ours is left in either database".into(),
         Goal::Finalized => "nothing of ours is left; the way back is closed".into(),
     }
@@ -152,7 +153,7 @@ fn retire(desk: &Desk<'_>, state: &State) -> String {
     let source = &desk.gathered.applications.source;
     let mut lines = Vec::new();
     if let Some(kratos) = desk.gathered.relations.kratos(Side::Source).ready() {
-        lines.push(format!("juju remove-relation {coordinator}:source-kratos {}", kratos.application));
+        lines.push(kratos.removal());
     }
     lines.push(format!("juju remove-application {}{}", source.model_flag(), source.name));
     if let Some(database) = desk.gathered.relations.database(Side::Source).ready() {

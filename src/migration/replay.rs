@@ -133,6 +133,12 @@ impl Run {
         self.phase == Phase::Migrating || (self.order == Order::Documented && altered)
     }
 
+    /// True once this run may have left something of its own in the databases. What is found there before
+    /// belongs to somebody else.
+    pub fn has_touched(&self) -> bool {
+        self.status(Step::Prepare) != Status::Pending
+    }
+
     /// The runbook.
     pub fn book(&self) -> &'static [Step] {
         runbook(self.order, self.strict)

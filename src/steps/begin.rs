@@ -59,8 +59,8 @@ pub fn look(world: &World, applications: &Applications, settings: &Settings, run
 /// The first check that failed, with its cure.
 pub async fn check(context: &mut Context<'_>) -> Answer {
     context.progress.say("checking both sides");
-    let run = context.run()?.id.clone();
-    let findings = preflight::preflight(look(context.world, context.applications, context.settings(), Some(run))).await;
+    let run = Some(context.run()?).filter(|run| run.has_touched()).map(|run| run.id.clone());
+    let findings = preflight::preflight(look(context.world, context.applications, context.settings(), run)).await;
     if let Some(first) = findings.iter().find(|finding| finding.verdict == Verdict::Fail) {
         let failed = preflight::failed(&findings);
         return Err(Failure::operator(

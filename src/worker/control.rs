@@ -24,6 +24,9 @@ pub struct Handover {
     pub charm_dir: PathBuf,
     /// Level of the worker's own log.
     pub log_level: String,
+    /// The database relations that the credentials came through.
+    #[serde(default)]
+    pub relations: Vec<String>,
 }
 
 /// The worker's file.
@@ -39,6 +42,9 @@ pub struct WorkerFile {
     pub salt: u64,
     /// Digest of what the worker was told.
     pub told: u64,
+    /// The database relations that it was told of.
+    #[serde(default)]
+    pub relations: Vec<String>,
 }
 
 /// The argument that makes `dispatch` the worker.
@@ -89,6 +95,11 @@ pub fn living(charm_dir: &Path) -> Option<i32> {
     (start_time(file.pid) == Some(file.start_time)).then_some(file.pid)
 }
 
+/// True when a worker of this unit had the credentials of this relation once.
+pub fn was_told_of(charm_dir: &Path, relation_id: &str) -> bool {
+    read_file(charm_dir).is_some_and(|file| file.relations.iter().any(|known| known == relation_id))
+}
+
 /// Makes sure that a worker of this very binary runs with these very facts.
 ///
 /// # Errors
@@ -116,8 +127,14 @@ pub fn ensure(handover: &Handover) -> anyhow::Result<()> {
         .spawn()?;
     let pid = i32::try_from(child.id())?;
     let salt: u64 = rand::random();
-    let file =
-        WorkerFile { pid, start_time: start_time(pid).unwrap_or_default(), binary, salt, told: digest(handover, salt) };
+    let file = WorkerFile {
+        pid,
+        start_time: start_time(pid).unwrap_or_default(),
+        binary,
+        salt,
+        told: digest(handover, salt),
+        relations: handover.relations.clone(),
+    };
     write_file(charm_dir, &file)?;
     let mut pipe = child.stdin.take().ok_or_else(|| anyhow::anyhow!("the worker has no standard input"))?;
     pipe.write_all(serde_json::to_string(handover)?.as_bytes())?;

@@ -137,6 +137,7 @@ impl Rig {
             unit: "coordinator/0".to_owned(),
             charm_dir: self.folder.clone(),
             log_level: "DEBUG".to_owned(),
+            relations: Vec::new(),
         })
     }
 

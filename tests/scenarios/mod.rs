@@ -2,9 +2,11 @@
 
 mod kills;
 mod leadership;
+mod models;
 mod orders;
 mod refusals;
 mod relations;
 mod repeats;
 mod rig;
+mod secrets;
 mod story;

@@ -7,9 +7,6 @@ use emulator::{ActionResult, Model};
 use peers::cluster::Cluster;
 use std::time::Duration;
 
-/// The coordinator's own database, where its journal stays until the application is removed.
-pub const OWN_DATABASE: &str = "iam_coordinator";
-
 /// How long anything that goes on by itself may take here.
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -50,7 +47,7 @@ pub fn refused(model: &Model, action: &str, parameters: &[(&str, &str)], instead
 /// Has the target refreshed.
 pub fn refresh(stage: &Stage) {
     super::story::expect(&stage.model, "refresh", &[("channel", "0.4/stable")], "waiting");
-    stage.model.refresh("kratos-new", None, Some("0.4/stable"), None).unwrap();
+    stage.target_place.model.refresh(stage.target_place.kratos, None, Some("0.4/stable"), None).unwrap();
     super::story::expect(&stage.model, "refresh", &[], "done");
 }
 
@@ -120,9 +117,9 @@ ORDER BY 1, 2, 3";
 pub fn picture(stage: &Stage) -> String {
     let journal = "SELECT count(*) FROM identity_migration.entry";
     [
-        stage.source.psql("iam_kratos", PICTURE).unwrap(),
-        stage.target.psql("iam_kratos-new", PICTURE).unwrap(),
-        format!("journal {:?}", stage.target.psql(OWN_DATABASE, journal).unwrap_or_default()),
+        stage.source.psql(&stage.source_place.database(), PICTURE).unwrap(),
+        stage.target.psql(&stage.target_place.database(), PICTURE).unwrap(),
+        format!("journal {:?}", stage.target.psql(&stage.own_database(), journal).unwrap_or_default()),
         format!("told {:?}", stage.model.databag("kratos-info", "coordinator")),
     ]
     .join("\n--\n")
@@ -162,13 +159,14 @@ pub enum End {
 /// Closes a scenario: no hook ever failed, no password was seen anywhere, the right side takes writes, nothing
 /// is left behind.
 pub fn close(stage: &Stage, end: End) {
-    no_hook_failed(&stage.model);
+    stage.models().iter().for_each(no_hook_failed);
     close_but_one_hook(stage, end);
 }
 
 /// The same after a hook was killed on purpose.
 pub fn close_but_one_hook(stage: &Stage, end: End) {
-    let (source, target) = (writable(&stage.source, "iam_kratos"), writable(&stage.target, "iam_kratos-new"));
+    let source = writable(&stage.source, &stage.source_place.database());
+    let target = writable(&stage.target, &stage.target_place.database());
     match end {
         // After a rollback the target is nobody's: open or not says nothing.
         End::Source => assert!(source),
@@ -177,7 +175,7 @@ pub fn close_but_one_hook(stage: &Stage, end: End) {
     }
     if matches!(end, End::Source | End::Both) {
         for cluster in [&stage.source, &stage.target] {
-            assert_eq!(peers::left_behind(cluster, &[OWN_DATABASE]).unwrap(), Vec::<String>::new());
+            assert_eq!(peers::left_behind(cluster, &[&stage.own_database()]).unwrap(), Vec::<String>::new());
         }
     }
     no_password_seen(stage);
@@ -192,7 +190,7 @@ pub fn no_hook_failed(model: &Model) {
 /// Looks for the passwords of all relation users wherever the charm writes.
 fn no_password_seen(stage: &Stage) {
     let model = &stage.model;
-    let mut seen = model.captured_output();
+    let mut seen: String = stage.models().iter().map(|model| model.captured_output()).collect();
     for unit in model.units("coordinator") {
         let folder = model.charm_folder(&unit).unwrap();
         for name in ["worker.log", "worker.log.1", "worker.json"] {
@@ -207,7 +205,7 @@ fn no_password_seen(stage: &Stage) {
     }
     for table in ["entry", "singleton"] {
         let sql = format!("SELECT t::text FROM identity_migration.{table} t");
-        seen.push_str(&stage.target.psql(OWN_DATABASE, &sql).unwrap_or_default());
+        seen.push_str(&stage.target.psql(&stage.own_database(), &sql).unwrap_or_default());
     }
     for cluster in [&stage.source, &stage.target] {
         seen.push_str(&std::fs::read_to_string(cluster.log_path()).unwrap());
@@ -226,8 +224,8 @@ fn passwords(stage: &Stage) -> Vec<String> {
         .filter_map(|dsn| Some(dsn.split_once("://")?.1.split_once('@')?.0.split_once(':')?.1.to_owned()))
         .collect();
     let mut ours = 0;
-    for application in ["postgresql-k8s", "postgresql-new"] {
-        for bag in model.databag("database", application) {
+    for place in [&stage.source_place, &stage.target_place] {
+        for bag in place.model.databag("database", place.postgresql) {
             let Some(uri) = bag.get("secret-user") else { continue };
             // Kratos' own secrets are not ours to read: then the answer is empty.
             let answer = model.execute("coordinator/leader", &format!("secret-get {uri} password"), None).unwrap();
@@ -244,6 +242,7 @@ fn passwords(stage: &Stage) -> Vec<String> {
 
 /// The rest of [`migrate`], when `run-migration` waits already.
 pub fn migrate_on(stage: &Stage) {
-    stage.model.run("kratos-new/leader", "run-migration", &[("timeout", "120")]).unwrap();
+    let place = &stage.target_place;
+    place.model.run(&format!("{}/leader", place.kratos), "run-migration", &[("timeout", "120")]).unwrap();
     super::story::expect(&stage.model, "run-migration", &[], "done");
 }

@@ -16,6 +16,8 @@ pub struct KratosInfo {
     pub other_model: bool,
     /// The model we are in ourselves.
     our_model: String,
+    /// What we are called there.
+    coordinator: String,
     /// Everything it published, unknown keys included.
     pub published: BTreeMap<String, String>,
 }
@@ -34,12 +36,14 @@ pub struct Names {
 /// A name that can only come from the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "cannot tell the name of the {} application: {application} lives in another model; \
-     set the option {}-application to its name there", .side.name(), .side.name()
+    "cannot tell the name of the {side} application: {application} lives in another model; \
+     set the option {side}-application to its name there: juju config {coordinator} {side}-application=<name>",
+    side = .side.name()
 )]
 pub struct Unnamed {
     side: Side,
     application: String,
+    coordinator: String,
 }
 
 impl KratosInfo {
@@ -53,6 +57,23 @@ impl KratosInfo {
         self.value("public_endpoint")
     }
 
+    /// The application as its own Kubernetes service tells it: without an internal route Kratos publishes
+    /// `http://<application>.<model>.svc.cluster.local:4434`.
+    fn service(&self) -> Option<&str> {
+        let host = self.admin_endpoint().strip_prefix("http://")?.strip_suffix(":4434")?;
+        let (application, model) = host.strip_suffix(".svc.cluster.local")?.split_once('.')?;
+        (!application.is_empty() && model == self.value("configmaps_namespace")).then_some(application)
+    }
+
+    /// The command that ends this relation. A name that Juju made up cannot be used there, the number can.
+    pub fn removal(&self) -> String {
+        let (endpoint, number) = self.relation_id.split_once(':').unwrap_or((&self.relation_id, ""));
+        if is_anonymous(&self.application) {
+            return format!("juju remove-relation {number}");
+        }
+        format!("juju remove-relation {}:{endpoint} {}", self.coordinator, self.application)
+    }
+
     fn value(&self, key: &str) -> &str {
         self.published.get(key).map(String::as_str).unwrap_or_default()
     }
@@ -63,11 +84,12 @@ impl KratosInfo {
     /// # Errors
     /// [`Unnamed`] for an application in another model that config does not name.
     pub fn names(&self, side: Side, application: Option<&str>, database: Option<&str>) -> Result<Names, Unnamed> {
-        let own = if self.other_model { None } else { Some(self.application.as_str()) };
-        let Some(application) = application.or(own) else {
-            return Err(Unnamed { side, application: self.application.clone() });
-        };
         let namespace = self.value("configmaps_namespace");
+        let own = if self.other_model { self.service() } else { Some(self.application.as_str()) };
+        let Some(application) = application.or(own) else {
+            let (application, coordinator) = (self.application.clone(), self.coordinator.clone());
+            return Err(Unnamed { side, application, coordinator });
+        };
         let model = if namespace.is_empty() { self.our_model.as_str() } else { namespace };
         Ok(Names {
             application: application.to_owned(),
@@ -100,8 +122,14 @@ pub(super) fn read(reader: &Reader<'_>, end: Option<End>) -> Result<Access<Krato
         }));
     }
     let other_model = is_anonymous(&application) || in_other_model(reader, &relation_id);
-    let our_model = reader.context.model_name.clone();
-    Ok(Access::Ready(KratosInfo { relation_id, application, other_model, our_model, published: bag }))
+    Ok(Access::Ready(KratosInfo {
+        relation_id,
+        application,
+        other_model,
+        our_model: reader.context.model_name.clone(),
+        coordinator: reader.context.application.clone(),
+        published: bag,
+    }))
 }
 
 /// On the offering side of a cross-model relation Juju makes up a name, `remote-<hex>`.
@@ -162,6 +190,7 @@ mod tests {
             application: application.to_owned(),
             other_model,
             our_model: "ours".to_owned(),
+            coordinator: "coordinator".to_owned(),
             published: bag(published),
         }
     }
@@ -180,8 +209,27 @@ mod tests {
         assert_eq!(
             away.names(Side::Target, None, None).unwrap_err().to_string(),
             "cannot tell the name of the target application: remote-0123456789abcdef lives in another model; \
-             set the option target-application to its name there"
+             set the option target-application to its name there: juju config coordinator target-application=<name>"
         );
+        assert_eq!(away.removal(), "juju remove-relation 3");
+        assert_eq!(here.removal(), "juju remove-relation coordinator:source-kratos kratos");
+    }
+
+    #[test]
+    fn the_address_of_a_service_tells_the_name() {
+        let name = |address: &str| {
+            let published = [("configmaps_namespace", "iam"), ("admin_endpoint", address)];
+            let away = info("remote-0123456789abcdef", true, &published);
+            away.names(Side::Source, None, None).ok().map(|names| names.application)
+        };
+        assert_eq!(name("http://kratos-a.iam.svc.cluster.local:4434").as_deref(), Some("kratos-a"));
+        for address in [
+            "http://kratos.other.svc.cluster.local:4434",
+            "http://traefik.iam.svc.cluster.local:80/iam-kratos",
+            "http://10.1.2.3:4434",
+        ] {
+            assert_eq!(name(address), None);
+        }
     }
 
     #[test]

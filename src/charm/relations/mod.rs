@@ -156,6 +156,12 @@ impl RelationsFacts {
         }
     }
 
+    /// The database relations that brought everything.
+    pub fn database_relations(&self) -> Vec<String> {
+        let both = [&self.source_database, &self.target_database];
+        both.into_iter().filter_map(Access::ready).map(|database| database.relation_id.clone()).collect()
+    }
+
     /// The Kratos of a side.
     pub fn kratos(&self, side: Side) -> &Access<KratosInfo> {
         match side {

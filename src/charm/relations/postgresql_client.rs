@@ -3,6 +3,7 @@
 use super::{Access, End, Reader, Waiting};
 use crate::juju::{HookToolError, Kind, RelationWrite};
 use crate::postgres::{Password, Server};
+use crate::worker::control;
 use std::collections::BTreeMap;
 
 /// A PostgreSQL cluster that serves us.
@@ -72,12 +73,7 @@ fn complete(reader: &Reader<'_>, end: &End) -> Result<Access<DatabaseRelation>, 
         match reader.tools.secret(uri) {
             Ok(content) => values.extend(content),
             Err(error) if matches!(error.kind, Kind::NotGranted | Kind::NotFound) => {
-                let found = format!("the secret of {} is not granted to us yet", end.application);
-                let cure = format!(
-                    "wait; if it stays, remove the relation {} and integrate again",
-                    end.relation_id.split(':').next().unwrap_or_default()
-                );
-                return Ok(waiting(end, found, cure));
+                return Ok(Access::Waiting(not_granted(reader, end)));
             }
             Err(error) => return Err(error),
         }
@@ -103,6 +99,25 @@ fn complete(reader: &Reader<'_>, end: &End) -> Result<Access<DatabaseRelation>, 
             .unwrap_or_else(|| format!("{}_{}", reader.context.model_name, reader.context.application)),
         version: values.get("version").cloned().unwrap_or_default(),
     }))
+}
+
+/// A grant arrives after the databag that names the secret, without a hook. One that stood and was taken away does
+/// not come back by itself.
+fn not_granted(reader: &Reader<'_>, end: &End) -> Waiting {
+    let endpoint = end.relation_id.split(':').next().unwrap_or_default();
+    let (coordinator, other) = (&reader.context.application, &end.application);
+    let anew = format!(
+        "juju remove-relation {coordinator}:{endpoint} {other}, then juju integrate {coordinator}:{endpoint} {other}"
+    );
+    let revoked = control::was_told_of(&reader.context.charm_dir, &end.relation_id);
+    let (found, cure) = match revoked {
+        true => (
+            format!("the secret of {other} was revoked, we may not read it any more"),
+            format!("let {other} grant it again, or run {anew}"),
+        ),
+        false => (format!("the secret of {other} is not granted to us yet"), format!("wait; if it stays, run {anew}")),
+    };
+    Waiting { relation_id: end.relation_id.clone(), application: Some(other.clone()), found, cure, person: revoked }
 }
 
 fn filled<'a>(values: &'a BTreeMap<String, String>, key: &str) -> Option<&'a String> {

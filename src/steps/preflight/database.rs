@@ -3,6 +3,7 @@
 use super::Facts;
 use super::checks::{Judgement, bad, good};
 use super::cluster::{both, megabytes, on_sides};
+use super::schema::listed;
 use crate::postgres::survey::Survey;
 
 /// The longest database name that Charmed PostgreSQL 16 takes.
@@ -150,11 +151,15 @@ pub(super) fn leftovers(facts: &Facts) -> Judgement {
     if let Some(run) = &facts.look.run {
         return good(format!("run {run} is under way; its objects are in use"));
     }
-    let left = on_sides(facts, |s| (!s.leftovers.is_empty()).then(|| s.leftovers.join(", ")));
+    let left = on_sides(facts, |s| (!s.leftovers.is_empty()).then(|| listed(&s.leftovers)));
     if left.is_empty() {
         good("nothing of an earlier run")
     } else {
-        bad(left, format!("run: juju run {}/leader rollback, which sweeps them", facts.look.coordinator))
+        bad(
+            left,
+            "another coordinator moves these databases or did so before: run rollback or finalize on that one, which removes \
+             them; only if it is gone for good drop them by hand",
+        )
     }
 }
 

@@ -41,6 +41,8 @@ pub struct RelationView {
     pub remote_application: String,
     /// Units that have joined.
     pub units: Vec<String>,
+    /// The relation is being removed. A real charm does not see that; it is told by departed and broken.
+    pub dying: bool,
 }
 
 /// The hook tools, for a native charm during one hook or action.
@@ -105,6 +107,7 @@ impl UnitContext {
                 views.push(RelationView {
                     remote_application: session.remote_application(key)?,
                     units: session.relation_units(key)?,
+                    dying: session.world.relations.get(&key).is_some_and(|relation| relation.dying),
                     id,
                 });
             }

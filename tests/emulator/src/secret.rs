@@ -38,6 +38,16 @@ pub(crate) struct Secret {
 }
 
 impl Secret {
+    /// Owned by this application or one of its units.
+    pub fn is_of(&self, model: &str, application: &str) -> bool {
+        self.model == model
+            && match &self.owner {
+                Owner::Model => false,
+                Owner::Application(name) => name == application,
+                Owner::Unit(name) => name.rsplit_once('/').is_some_and(|(of, _)| of == application),
+            }
+    }
+
     pub fn latest(&self) -> u64 {
         self.revisions.keys().next_back().copied().unwrap_or(0)
     }

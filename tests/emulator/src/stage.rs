@@ -1,5 +1,5 @@
-//! The stage of the story: one model in which a real Kratos serves from one real PostgreSQL cluster, a second
-//! Kratos of the same release stands beside it on a second cluster, and a consumer waits for an address.
+//! The stage of the story: a real Kratos serves from one real PostgreSQL cluster, a second Kratos of the same release
+//! stands beside it on a second cluster, and a consumer waits for an address. All in one model, or in several.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,72 +30,116 @@ pub struct StageOptions {
     pub update_status_interval: Duration,
 }
 
-/// The model and what is behind its applications.
+/// Which model everybody lives in. The consumer lives with the source, as it does today.
+#[derive(Debug, Clone, Copy)]
+pub struct Models {
+    pub source: &'static str,
+    pub coordinator: &'static str,
+    pub target: &'static str,
+    /// Who offers where a Kratos lives in another model: true when that Kratos does, and the coordinator knows it by
+    /// the name it was consumed under; false when the coordinator does, and sees names that Juju makes up.
+    pub kratos_offers: bool,
+}
+
+impl Models {
+    /// All in one.
+    pub const ONE: Models = Models { source: "iam", coordinator: "iam", target: "iam", kratos_offers: true };
+}
+
+/// One side's applications.
+pub struct Place {
+    pub model: Model,
+    pub kratos: &'static str,
+    pub postgresql: &'static str,
+    traefik: &'static str,
+}
+
+impl Place {
+    /// The database that this side's Kratos asks for.
+    pub fn database(&self) -> String {
+        format!("{}_{}", self.model.name(), self.kratos)
+    }
+}
+
+/// The models and what is behind their applications.
 pub struct Stage {
     pub controller: Controller,
+    /// The coordinator's.
     pub model: Model,
     pub source: Arc<Cluster>,
     pub target: Arc<Cluster>,
+    pub source_place: Place,
+    pub target_place: Place,
     pub kratos: KratosView,
     pub kratos_new: KratosView,
     pub consumer: ConsumerView,
+    models: Models,
     options: StageOptions,
 }
 
 impl Stage {
-    /// Deploys the neighbours and fills the source; the coordinator is not there yet.
+    /// Deploys the neighbours in one model and fills the source; the coordinator is not there yet.
     pub fn new(options: StageOptions) -> Result<Self> {
+        Self::across(Models::ONE, options)
+    }
+
+    /// The same in several models.
+    pub fn across(models: Models, options: StageOptions) -> Result<Self> {
         let source = Arc::new(Cluster::start(options.from)?);
         let target = Arc::new(Cluster::start(options.to)?);
         let controller = Controller::start(Options {
             update_status_interval: options.update_status_interval,
             ..Options::default()
         })?;
-        let model = controller.add_model("iam")?;
+        let model = |name| controller.model(name).or_else(|_| controller.add_model(name));
+        let source_place =
+            Place { model: model(models.source)?, kratos: "kratos", postgresql: "postgresql-k8s", traefik: "traefik" };
+        let (model_of_target, model_of_coordinator) = (model(models.target)?, model(models.coordinator)?);
+        // In a model of its own nothing else has taken the usual names.
+        let (kratos, postgresql, traefik) = match models.target == models.source {
+            true => ("kratos-new", "postgresql-new", "traefik-new"),
+            false => ("kratos", "postgresql-k8s", "traefik"),
+        };
+        let target_place = Place { model: model_of_target, kratos, postgresql, traefik };
         let kratos = KratosApp::new(383, "0.1/stable", "1.0.0")?.with_revision(500, "0.4/stable", "1.3.1")?;
         let kratos_new = KratosApp::new(383, "0.1/stable", "1.0.0")?.with_revision(500, "0.4/stable", "1.3.1")?;
         let consumer = Consumer::new();
         let (views, seen) = ((kratos.view(), kratos_new.view()), consumer.view());
-        let native = |name: &str, charm: Box<dyn crate::NativeCharm>| model.deploy(Charm::Native(charm), name);
-        native("postgresql-k8s", Box::new(CharmedPostgresql::new(Arc::clone(&source))))?;
-        native("postgresql-new", Box::new(CharmedPostgresql::new(Arc::clone(&target))))?;
-        native("kratos", Box::new(kratos))?;
-        native("kratos-new", Box::new(kratos_new))?;
-        native("traefik", Box::new(Route::new("iam.example.com")))?;
-        native("traefik-new", Box::new(Route::new("iam-new.example.com")))?;
-        native("login-ui", Box::new(consumer))?;
-        model.wait_idle(SETTLES)?;
-        for (first, second) in [
-            ("kratos:pg-database", "postgresql-k8s:database"),
-            ("kratos-new:pg-database", "postgresql-new:database"),
-            ("kratos:public-route", "traefik:traefik-route"),
-            ("kratos-new:public-route", "traefik-new:traefik-route"),
-        ] {
-            model.integrate(first, second)?;
+        place(&source_place, &source, kratos, "iam.example.com")?;
+        place(&target_place, &target, kratos_new, "iam-new.example.com")?;
+        source_place.model.deploy(Charm::Native(Box::new(consumer)), "login-ui")?;
+        source_place.model.wait_idle(SETTLES)?;
+        for Place { model, kratos, postgresql, traefik } in [&source_place, &target_place] {
+            model.integrate(&format!("{kratos}:pg-database"), &format!("{postgresql}:database"))?;
+            model.integrate(&format!("{kratos}:public-route"), &format!("{traefik}:traefik-route"))?;
         }
-        model.wait_until("both Kratos to serve", SETTLES, |model| {
-            ["kratos", "kratos-new"].iter().all(|name| model.status(name).is_ok_and(|(status, _)| status == "active"))
-        })?;
+        for Place { model, kratos, .. } in [&source_place, &target_place] {
+            model.wait_until("Kratos to serve", SETTLES, |model| {
+                model.status(kratos).is_ok_and(|(status, _)| status == "active")
+            })?;
+        }
         peers::wait_for("the source's Kratos to be ready", SETTLES, || {
             views.0.client().ready().map_err(|error| format!("{error:#}"))
         })?;
-        peers::seed::rows(&source, "iam_kratos", options.identities)?;
-        Ok(Stage { controller, model, source, target, kratos: views.0, kratos_new: views.1, consumer: seen, options })
+        peers::seed::rows(&source, &source_place.database(), options.identities)?;
+        Ok(Stage {
+            controller,
+            model: model_of_coordinator,
+            source,
+            target,
+            source_place,
+            target_place,
+            kratos: views.0,
+            kratos_new: views.1,
+            consumer: seen,
+            models,
+            options,
+        })
     }
 
-    /// Deploys the coordinator with its relations, as README's story has it.
+    /// Deploys the coordinator with its relations, as README's story has it, and waits until it is ready.
     pub fn deploy_coordinator(&self, units: u32) -> Result<()> {
-        let options = DeployOptions { units, ..DeployOptions::default() };
-        self.model.deploy_with(Charm::Folder(self.options.charm.clone()), "coordinator", &options)?;
-        for (first, second) in [
-            ("coordinator:source-database", "postgresql-k8s:database"),
-            ("coordinator:target-database", "postgresql-new:database"),
-            ("coordinator:source-kratos", "kratos:kratos-info"),
-            ("coordinator:target-kratos", "kratos-new:kratos-info"),
-            ("coordinator:kratos-info", "login-ui:kratos-info"),
-        ] {
-            self.model.integrate(first, second)?;
-        }
+        self.place_coordinator(units)?;
         self.model.wait_until("the coordinator to be ready", SETTLES, |model| {
             model
                 .status("coordinator")
@@ -103,15 +147,71 @@ impl Stage {
         })
     }
 
+    /// The same without waiting.
+    pub fn place_coordinator(&self, units: u32) -> Result<()> {
+        let options = DeployOptions { units, ..DeployOptions::default() };
+        self.model.deploy_with(Charm::Folder(self.options.charm.clone()), "coordinator", &options)?;
+        let coordinator = ["source-kratos", "target-kratos", "kratos-info"];
+        let offered = self.model.offer("coordinator", &coordinator, None)?;
+        for (side, place) in [("source", &self.source_place), ("target", &self.target_place)] {
+            let apart = place.model.name() != self.model.name();
+            let local = |application: &str, endpoint: &str| -> Result<String> {
+                if !apart {
+                    return Ok(format!("{application}:{endpoint}"));
+                }
+                let address = place.model.offer(application, &[endpoint], None)?;
+                Ok(format!("{}:{endpoint}", self.model.consume(&address, Some(&format!("{application}-{side}")))?))
+            };
+            self.model.integrate(&format!("coordinator:{side}-database"), &local(place.postgresql, "database")?)?;
+            let ours = format!("coordinator:{side}-kratos");
+            if apart && !self.models.kratos_offers {
+                place.model.consume(&offered, Some("coordinator"))?;
+                place.model.integrate(&ours, &format!("{}:kratos-info", place.kratos))?;
+            } else {
+                self.model.integrate(&ours, &local(place.kratos, "kratos-info")?)?;
+            }
+        }
+        let home = &self.source_place.model;
+        if home.name() != self.model.name() && self.models.kratos_offers {
+            home.consume(&offered, Some("coordinator"))?;
+        }
+        home.integrate("coordinator:kratos-info", "login-ui:kratos-info")?;
+        Ok(())
+    }
+
+    /// Every model, each once.
+    pub fn models(&self) -> Vec<Model> {
+        let mut models = vec![self.model.clone()];
+        for model in [&self.source_place.model, &self.target_place.model] {
+            if models.iter().all(|known| known.name() != model.name()) {
+                models.push(model.clone());
+            }
+        }
+        models
+    }
+
+    /// The coordinator's own database on either cluster.
+    pub fn own_database(&self) -> String {
+        format!("{}_coordinator", self.model.name())
+    }
+
     /// The source's identity database, for whoever looks from outside.
     pub fn source_uri(&self) -> String {
-        self.source.uri("iam_kratos")
+        self.source.uri(&self.source_place.database())
     }
 
     /// The target's identity database.
     pub fn target_uri(&self) -> String {
-        self.target.uri("iam_kratos-new")
+        self.target.uri(&self.target_place.database())
     }
+}
+
+/// One side's applications, not related yet.
+fn place(place: &Place, cluster: &Arc<Cluster>, kratos: KratosApp, host: &str) -> Result<()> {
+    let native = |name: &str, charm: Box<dyn crate::NativeCharm>| place.model.deploy(Charm::Native(charm), name);
+    native(place.postgresql, Box::new(CharmedPostgresql::new(Arc::clone(cluster))))?;
+    native(place.kratos, Box::new(kratos))?;
+    native(place.traefik, Box::new(Route::new(host)))
 }
 
 /// Puts a charm's folder together from the repository's files and a built `dispatch`.

@@ -147,6 +147,8 @@ pub(crate) struct Application {
     pub status: Option<Status>,
     pub workload_version: String,
     pub dying: bool,
+    /// Grants of its secrets that do not reach their readers, by reading application: (secret, grant).
+    pub withheld: BTreeMap<String, Vec<(String, Grant)>>,
 }
 
 #[derive(Debug, Clone)]

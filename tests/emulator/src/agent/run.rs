@@ -268,6 +268,10 @@ impl World {
             for secret in self.secrets.values_mut() {
                 secret.grants.retain(|grant| grant.relation != Some(id));
             }
+            let applications = self.models.values_mut().flat_map(|model| model.applications.values_mut());
+            for held in applications.flat_map(|application| application.withheld.values_mut()) {
+                held.retain(|(_, grant)| grant.relation != Some(id));
+            }
         }
     }
 }

@@ -147,7 +147,12 @@ impl Call<'_> {
     }
 
     pub(super) fn remove_relation(&mut self) -> Result<i32> {
-        let (first, second) = (self.argument(0, "application")?, self.argument(1, "second application")?);
+        let first = self.argument(0, "application")?;
+        if let Ok(number) = first.parse() {
+            self.model.remove_relation_number(number)?;
+            return Ok(0);
+        }
+        let second = self.argument(1, "second application")?;
         self.model.remove_relation(&first, &second)?;
         Ok(0)
     }

@@ -77,6 +77,7 @@ impl Model {
             status: None,
             workload_version: String::new(),
             dying: false,
+            withheld: BTreeMap::new(),
         };
         let config: Vec<(&str, &str)> =
             options.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

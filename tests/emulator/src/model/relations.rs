@@ -74,10 +74,20 @@ impl Model {
             });
             *found.with_context(|| format!("relation between {first} and {second} not found"))?.0
         };
-        if let Some(relation) = world.relations.get_mut(&id) {
-            relation.dying = true;
-        }
-        world.collect_relation(id);
+        world.end_relation(id);
+        drop(world);
+        self.shared.ring();
+        Ok(())
+    }
+
+    /// Removes the relation of this number in this model.
+    pub fn remove_relation_number(&self, number: u64) -> Result<()> {
+        let mut world = self.shared.lock();
+        let is = |relation: &Relation| {
+            relation.ends.len() == 2 && relation.ends.iter().any(|end| end.model == self.name && end.id == number)
+        };
+        let found = world.relations.iter().find(|(_, relation)| is(relation)).map(|(id, _)| *id);
+        world.end_relation(found.with_context(|| format!("relation {number} not found"))?);
         drop(world);
         self.shared.ring();
         Ok(())
@@ -85,6 +95,13 @@ impl Model {
 }
 
 impl World {
+    fn end_relation(&mut self, id: u64) {
+        if let Some(relation) = self.relations.get_mut(&id) {
+            relation.dying = true;
+        }
+        self.collect_relation(id);
+    }
+
     /// Every endpoint that a name can mean.
     fn sides(&self, model: &str, name: &str) -> Result<Vec<Side>> {
         let (application, endpoint) = match name.split_once(':') {

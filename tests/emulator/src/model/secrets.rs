@@ -1,4 +1,4 @@
-//! User secrets.
+//! User secrets; and what can happen to a charm's secrets without its code.
 
 use std::collections::BTreeMap;
 
@@ -75,6 +75,60 @@ impl Model {
         if let Some(secret) = world.secrets.get_mut(&id) {
             secret.grants.retain(|grant| grant.subject != application);
         }
+        Ok(())
+    }
+}
+
+/// Whether a grant lets this application, or a unit of it, read.
+fn is_for(grant: &Grant, reader: &str) -> bool {
+    grant.subject.split('/').next() == Some(reader)
+}
+
+impl Model {
+    /// Keeps what an application's charm grants from another application: grants that stand are revoked, and later
+    /// ones do not arrive. No hook tells it.
+    pub fn withhold_grants(&self, owner: &str, reader: &str) -> Result<()> {
+        let mut world = self.shared.lock();
+        let mut taken = Vec::new();
+        for (id, secret) in world.secrets.iter_mut().filter(|(_, secret)| secret.is_of(&self.name, owner)) {
+            let (gone, kept) = std::mem::take(&mut secret.grants).into_iter().partition(|grant| is_for(grant, reader));
+            secret.grants = kept;
+            let gone: Vec<Grant> = gone;
+            taken.extend(gone.into_iter().map(|grant| (id.clone(), grant)));
+        }
+        let application = world.models.get_mut(&self.name).and_then(|model| model.applications.get_mut(owner));
+        let application = application.with_context(|| format!("application {owner:?} not found"))?;
+        application.withheld.entry(reader.to_owned()).or_default().extend(taken);
+        Ok(())
+    }
+
+    /// Lets the grants arrive that were kept back. No hook tells this either.
+    pub fn release_grants(&self, owner: &str, reader: &str) -> Result<()> {
+        let mut world = self.shared.lock();
+        let application = world.models.get_mut(&self.name).and_then(|model| model.applications.get_mut(owner));
+        let application = application.with_context(|| format!("application {owner:?} not found"))?;
+        let held = application.withheld.remove(reader);
+        for (id, grant) in held.with_context(|| format!("nothing of {owner} is withheld from {reader}"))? {
+            // Its owner may have removed the secret meanwhile.
+            if let Some(secret) = world.secrets.get_mut(&id) {
+                secret.grants.push(grant);
+            }
+        }
+        Ok(())
+    }
+
+    /// A new revision of a charm's secret, in which these values differ: what its owner's `secret-set` does.
+    pub fn rotate_charm_secret(&self, uri: &str, changes: &[(&str, &str)]) -> Result<()> {
+        let mut world = self.shared.lock();
+        let id = secret_id(uri);
+        let secret = world.secrets.get(&id).filter(|secret| !matches!(secret.owner, Owner::Model));
+        let secret = secret.with_context(|| format!("no charm owns a secret {uri}"))?;
+        let mut content = secret.revisions.get(&secret.latest()).cloned().unwrap_or_default();
+        content.extend(owned(changes));
+        check_content(&content)?;
+        world.update_secret(&id, content);
+        drop(world);
+        self.shared.ring();
         Ok(())
     }
 }

@@ -127,7 +127,12 @@ impl Session<'_> {
                     Some((_, number)) => format!("{application}/{number}"),
                     None => application,
                 };
+                let reader = subject.split('/').next().unwrap_or_default().to_owned();
                 let grant = Grant { model, subject, relation: Some(relation) };
+                if let Some(held) = self.world.application_mut(&key).and_then(|owner| owner.withheld.get_mut(&reader)) {
+                    held.push((id, grant));
+                    return;
+                }
                 if let Some(secret) = self.world.secrets.get_mut(&id)
                     && !secret.grants.contains(&grant)
                 {

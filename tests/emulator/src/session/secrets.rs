@@ -163,7 +163,13 @@ impl Session<'_> {
         let key = self.context.key.clone();
         let secret = self.world.secrets.get(&id).ok_or_else(missing)?;
         if !self.world.may_read(&key, secret) {
-            return Err(Refusal::failed(format!("\"{}\" is not allowed to read this secret", key.unit_name())));
+            let text = match secret.model == key.model {
+                // Across models the owner's controller does not even tell that there is such a secret.
+                false => format!("secret \"{id}\" not found"),
+                true if self.world.options.version.starts_with("3.") => "permission denied".to_owned(),
+                true => format!("\"{}\" is not allowed to read this secret", key.unit_name()),
+            };
+            return Err(Refusal::failed(text));
         }
         let latest = secret.latest();
         let who = (key.model.clone(), key.unit_name());

@@ -145,7 +145,8 @@ impl NativeCharm for CharmedPostgresql {
                 self.forget(&broken.id, context)?;
             } else {
                 // Every hook looks at every request: one that came while there was no leader is served late.
-                for view in context.relations("database")? {
+                // One that is about to go is not served any more: a grant for it would be refused.
+                for view in context.relations("database")?.into_iter().filter(|view| !view.dying) {
                     self.serve(&view.id, context)?;
                 }
             }

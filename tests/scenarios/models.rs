@@ -1,0 +1,130 @@
+//! Source, coordinator and target in models of their own, joined by offers: the coordinator says which name it lacks,
+//! and every command that it prints leads to the right model.
+
+use super::rig::{self, End};
+use super::story::{charm, expect};
+use emulator::ActionResult;
+use emulator::cli::{Printer, execute};
+use emulator::stage::{Models, Stage, StageOptions};
+use std::time::Duration;
+
+fn stage(name: &str, models: Models) -> Stage {
+    let update_status_interval = Duration::from_secs(2);
+    let options = StageOptions { from: 14, to: 16, identities: 300, charm: charm(name), update_status_interval };
+    let stage = Stage::across(models, options).unwrap();
+    stage.place_coordinator(1).unwrap();
+    stage
+}
+
+#[derive(Default)]
+struct Printed(String);
+
+impl Printer for Printed {
+    fn out(&mut self, text: &str) -> anyhow::Result<()> {
+        self.0.push_str(text);
+        Ok(())
+    }
+
+    fn err(&mut self, text: &str) -> anyhow::Result<()> {
+        self.out(text)
+    }
+}
+
+/// Types a command as it was printed, with the coordinator's model as the current one.
+fn type_in(stage: &Stage, command: &str) {
+    let words: Vec<String> = command.split(' ').skip(1).map(str::to_owned).collect();
+    let mut current = stage.model.name().to_owned();
+    let mut printed = Printed::default();
+    let code = execute(&stage.controller, &mut current, &words, &std::env::temp_dir(), &mut printed);
+    assert_eq!(code, 0, "{command}\n{}", printed.0);
+}
+
+/// An action waits for the operator: its `next` begins like this, and is typed as it stands.
+fn obey(stage: &Stage, asked: &ActionResult, begins: &str) {
+    assert!(asked.result("next").starts_with(begins), "{asked:?}");
+    type_in(stage, &asked.result("next"));
+}
+
+/// The story to its end; `flag` is what commands about the target must carry, `retired` what retires the source.
+fn play(stage: &Stage, flag: &str, retired: &[&str]) {
+    let model = &stage.model;
+    let target = stage.target_place.kratos;
+    rig::status_says(model, "coordinator/0", "ready");
+    rig::consumer_uses(stage, &stage.kratos);
+    let people = peers::seed::people(&stage.kratos.client(), 2).unwrap();
+    expect(model, "preflight", &[], "done");
+    let asked = expect(model, "refresh", &[("channel", "0.4/stable")], "waiting");
+    obey(stage, &asked, &format!("juju refresh {flag}{target} --channel 0.4/stable"));
+    expect(model, "refresh", &[], "done");
+    rig::follow(stage);
+    let asked = expect(model, "run-migration", &[], "waiting");
+    obey(stage, &asked, &format!("juju run {flag}{target}/leader run-migration timeout="));
+    expect(model, "run-migration", &[], "done");
+    expect(model, "drain", &[], "done");
+    let options = peers::compare::Options::kratos();
+    let compared = peers::compare::databases(&stage.source_uri(), &stage.target_uri(), &options).unwrap();
+    assert!(compared.rows() > 0 && compared.different() == 0, "{}", compared.report());
+    expect(model, "flip-traffic", &[], "done");
+    rig::consumer_uses(stage, &stage.kratos_new);
+    peers::seed::check_people(&stage.kratos_new.client(), &people).unwrap();
+    rig::close(stage, End::Target);
+    let finalized = expect(model, "finalize", &[("keep-source-fenced", "false")], "done");
+    rig::close(stage, End::Both);
+    let next = finalized.result("next");
+    let lines: Vec<&str> = next.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines.len(), retired.len(), "{lines:?}");
+    for (line, begins) in lines.iter().zip(retired) {
+        assert!(line.starts_with(begins), "{lines:?}");
+        type_in(stage, line);
+        model.wait_idle(rig::SOON).unwrap();
+    }
+    stage.models().iter().for_each(rig::no_hook_failed);
+    rig::consumer_uses(stage, &stage.kratos_new);
+}
+
+#[test]
+fn everybody_in_a_model_of_their_own_with_names_that_juju_made_up() {
+    let models = Models { source: "iam", coordinator: "moving", target: "iam-new", kratos_offers: false };
+    let stage = stage("apart", models);
+    let model = &stage.model;
+    for side in ["source", "target"] {
+        let option = format!("{side}-application");
+        let (word, message) = rig::status_says(model, "coordinator/0", &format!("set the option {option}"));
+        assert_eq!(word, "blocked");
+        assert!(message.starts_with(&format!("cannot tell the name of the {side} application: remote-")), "{message}");
+        assert!(message.contains(&format!("juju config coordinator {option}=")), "{message}");
+        model.config("coordinator", &[(&option, "kratos")]).unwrap();
+    }
+    play(
+        &stage,
+        "-m iam-new ",
+        &[
+            "juju remove-relation ",
+            "juju remove-application -m iam kratos",
+            "juju remove-relation coordinator:source-database postgresql-k8s-source",
+        ],
+    );
+}
+
+#[test]
+fn the_source_elsewhere_under_names_that_were_chosen_for_its_offers() {
+    let models = Models { source: "iam", coordinator: "iam-new", target: "iam-new", kratos_offers: true };
+    let stage = stage("elsewhere", models);
+    let model = &stage.model;
+    let (_, message) = rig::status_says(model, "coordinator/0", "set the option source-application");
+    assert!(message.starts_with("cannot tell the name of the source application: kratos-source"), "{message}");
+    // The database's name alone does not tell what to retire in the end.
+    model.config("coordinator", &[("source-database-name", "iam_kratos")]).unwrap();
+    model.wait_idle(rig::SOON).unwrap();
+    rig::status_says(model, "coordinator/0", "set the option source-application");
+    model.config("coordinator", &[("source-application", "kratos")]).unwrap();
+    play(
+        &stage,
+        "",
+        &[
+            "juju remove-relation coordinator:source-kratos kratos-source",
+            "juju remove-application -m iam kratos",
+            "juju remove-relation coordinator:source-database postgresql-k8s-source",
+        ],
+    );
+}
