@@ -30,6 +30,26 @@ failpoints! {
     RECORD_BEFORE = "record-before";
     /// After a record was written, before anything follows from it.
     RECORD_AFTER = "record-after";
+    /// The target is empty, the slot is not made.
+    COPY_TRUNCATED = "copy-truncated";
+    /// The slot stands (with the native engine the subscription too), and the journal does not know it.
+    COPY_SLOT = "copy-slot";
+    /// The native engine's subscription works.
+    COPY_NATIVE_ENABLED = "copy-native-enabled";
+    /// The snapshot is held; no row has gone yet.
+    COPY_SNAPSHOT = "copy-snapshot";
+    /// A frame of a table's rows was sent; which one is the table's name and the frame's number in its part.
+    COPY_FRAME = "copy-frame";
+    /// A part of a table is whole; which one is the table's name.
+    COPY_PART = "copy-part";
+    /// A table is whole; which one is its name.
+    COPY_TABLE = "copy-table";
+    /// An index or constraint is about to be built; which one is its name.
+    COPY_INDEX = "copy-index";
+    /// A foreign key is about to be declared or checked.
+    COPY_FOREIGN_KEYS = "copy-foreign-keys";
+    /// Statistics are about to be gathered; which one is the table's name, or none for all.
+    COPY_ANALYZE = "copy-analyze";
 }
 
 /// Does what a test asked for at this place, if one did.

@@ -6,7 +6,7 @@ use super::gather::Gathered;
 use super::{broker, keep_worker, read_journal, relations, set_status, show, watch};
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Failure, Goal, Progress, Record, Settings, State, Verification, plan};
+use crate::migration::{Engine, Failure, Goal, Progress, Record, Settings, State, Verification, plan};
 use crate::steps::preflight::Verdict;
 use crate::steps::{Store, begin, preflight, verify};
 use serde_json::{Map, Value};
@@ -209,6 +209,9 @@ fn settings(name: &str, parameters: &Map<String, Value>, gathered: &Gathered) ->
     }
     if let jobs @ 1.. = number(parameters, "jobs") {
         settings.copy_jobs = usize::try_from(jobs).unwrap_or(64);
+    }
+    if text(parameters, "engine") == "native" {
+        settings.engine = Engine::Native;
     }
     match text(parameters, "verification") {
         "twin" => settings.verification = Verification::Twin,

@@ -53,6 +53,7 @@ impl Config {
                 copy_jobs: options.number("copy-jobs", 0, 64, default.copy_jobs as u64)? as usize,
                 lock_timeout_ms: options.number("lock-timeout-ms", 1, 60_000, default.lock_timeout_ms)?,
                 verification: options.choice("verification", &VERIFICATIONS, default.verification)?,
+                engine: default.engine,
             },
             log_level: options.choice("log-level", &LEVELS, LevelFilter::Info)?,
         })

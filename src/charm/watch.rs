@@ -177,6 +177,7 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
         }
     };
     let of = |step: Step, name: &str| output(run, step, name);
+    put("engine", run.note(Step::Copy, "engine").and_then(Value::as_str).map(str::to_owned));
     put("bytes-copied", of(Step::Copy, "bytes-copied").or(progress.bytes_copied.map(|n| n.to_string())));
     put("rows-copied", of(Step::Copy, "rows-copied").or(progress.rows_copied.map(|n| n.to_string())));
     put("drain-ms", of(Step::Drain, "drain-ms"));

@@ -17,4 +17,4 @@ pub use plan::{Goal, Next};
 pub use progress::{Progress, Waiting};
 pub use replay::{Kind, Run, State, Status};
 pub use runbook::{Order, Step};
-pub use settings::{OrderChoice, Settings, Verification};
+pub use settings::{Engine, OrderChoice, Settings, Verification};

@@ -26,6 +26,17 @@ pub enum Verification {
     Counts,
 }
 
+/// Who reads the tables for the initial copy (parameter `engine` of `replicate`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// What the run began with; at its begin the coordinator's own parallel copy in the slot's snapshot.
+    #[default]
+    Auto,
+    /// PostgreSQL's own table synchronisation.
+    Native,
+}
+
 /// The options that the steps read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -37,6 +48,9 @@ pub struct Settings {
     pub order: OrderChoice,
     /// Parallel copy streams; 0 = as many as fit.
     pub copy_jobs: usize,
+    /// Who copies. Requests of charms that knew one engine only do not tell.
+    #[serde(default)]
+    pub engine: Engine,
     /// How long one table's lock is waited for, in milliseconds, before it is given way and tried again.
     pub lock_timeout_ms: u64,
     /// How the result is proven.
@@ -50,6 +64,7 @@ impl Default for Settings {
             max_lag_bytes: 16 * 1024 * 1024,
             order: OrderChoice::Auto,
             copy_jobs: 0,
+            engine: Engine::Auto,
             lock_timeout_ms: 1000,
             verification: Verification::Twin,
         }

@@ -27,6 +27,14 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// Something was found that the same work, begun anew, does not meet again.
+    #[error("cannot {doing}: {found}")]
+    Passing {
+        /// What was being done.
+        doing: String,
+        /// What was found, and where.
+        found: String,
+    },
     /// Time ran out before the condition came true.
     #[error("cannot {doing}: not within {} ms, last seen: {last_seen}", .limit.as_millis())]
     Timeout {
@@ -48,6 +56,11 @@ impl Error {
     /// A finding that a person must cure.
     pub fn found(doing: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
         Self::Found { doing: doing.into(), found: found.into(), cure: cure.into() }
+    }
+
+    /// A finding that goes away when the work is begun anew.
+    pub fn passing(doing: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Passing { doing: doing.into(), found: found.into() }
     }
 
     /// The SQLSTATE that the server answered with, if it answered at all.

@@ -82,6 +82,17 @@ fn field<'row>(row: &'row SimpleQueryRow, name: &str, doing: &str) -> Result<&'r
         .ok_or_else(|| Error::found(doing, format!("an answer without {name}"), UNEXPECTED))
 }
 
+/// Says what the walsender that makes this slot waits for.
+///
+/// # Errors
+/// [`Error::Server`] when the server cannot be asked.
+pub async fn slot_blocker(source: &Session, name: &str) -> Result<String> {
+    match slot::observe(source, name).await?.and_then(|state| state.active_pid) {
+        Some(pid) => blocker(source, pid).await,
+        None => Ok("the slot was not begun".to_owned()),
+    }
+}
+
 /// Says what a walsender waits for: the transaction it is blocked by, or the oldest one with an id.
 async fn blocker(watcher: &Session, walsender: i32) -> Result<String> {
     let doing = format!("find out what blocks a replication slot on {}", watcher.address);
@@ -136,9 +147,7 @@ impl Drop for Walsender {
 
 impl Walsender {
     async fn connect(server: &Server, database: &str, doing: &str) -> Result<Self> {
-        let unreachable = |error: std::io::Error| {
-            Error::found(doing, format!("no connection ({error})"), "check that the server is up and reachable")
-        };
+        let unreachable = |error: std::io::Error| Error::passing(doing, format!("no connection ({error})"));
         let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((server.host.as_str(), server.port)))
             .await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))

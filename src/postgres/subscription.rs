@@ -36,6 +36,30 @@ pub struct SubscriptionSpec {
 /// [`Error::Found`] when a subscription of that name follows another slot;
 /// [`Error::Server`] when the server refuses or cannot reach the publisher.
 pub async fn create(target: &Server, database: &str, spec: &SubscriptionSpec) -> Result<()> {
+    // One clear state after an error instead of an endless retry.
+    issue(target, database, spec, "create_slot = false, copy_data = false", true, None).await
+}
+
+/// Creates the subscription, disabled, with a slot that PostgreSQL makes; enabled, PostgreSQL copies every
+/// table by itself and then follows. Until [`stop_on_error`] it also tries again by itself after an error.
+///
+/// PostgreSQL waits here as in [`create_slot_with_snapshot`](super::replication::create_slot_with_snapshot), at most
+/// for `limit`; the slot may be left by a failure.
+///
+/// # Errors
+/// As [`create`]; the server's cancellation (57014) when the limit is over.
+pub async fn create_with_copy(target: &Server, database: &str, spec: &SubscriptionSpec, limit: Duration) -> Result<()> {
+    issue(target, database, spec, "create_slot = true, copy_data = true", false, Some(limit)).await
+}
+
+async fn issue(
+    target: &Server,
+    database: &str,
+    spec: &SubscriptionSpec,
+    beginning: &str,
+    stop_on_error: bool,
+    limit: Option<Duration>,
+) -> Result<()> {
     let doing = format!("create subscription {} in database {database} on {}", spec.name, target.address());
     let session = target.connect(database, "subscription").await?;
     if let Some(there) = state(&session, &spec.name).await? {
@@ -45,13 +69,17 @@ pub async fn create(target: &Server, database: &str, spec: &SubscriptionSpec) ->
         };
     }
     keep_quiet(&session, &doing).await?;
+    if let Some(limit) = limit {
+        let sql = format!("SET statement_timeout = {}", limit.as_millis());
+        session.batch_execute(&sql).await.map_err(Error::doing(&doing))?;
+    }
     let major = cluster_identity(&session).await?.major();
     let mut options = format!(
-        "create_slot = false, copy_data = false, enabled = false, slot_name = {}, synchronous_commit = 'on', streaming = on",
+        "{beginning}, enabled = false, slot_name = {}, synchronous_commit = 'on', streaming = on",
         literal(&spec.slot)
     );
-    if major >= 15 {
-        // One clear state instead of an endless retry; two-phase stays off everywhere.
+    if major >= 15 && stop_on_error {
+        // Two-phase stays off everywhere.
         options.push_str(", disable_on_error = true");
     }
     if major >= 16 && spec.only_local_changes {
@@ -178,6 +206,19 @@ pub async fn reconnect(target: &Server, database: &str, name: &str, conninfo: &P
     Ok(true)
 }
 
+/// From now on an error disables the subscription (15 and later): one clear state instead of an endless retry.
+///
+/// # Errors
+/// [`Error::Server`] when the server refuses.
+pub async fn stop_on_error(target: &Session, name: &str) -> Result<()> {
+    if cluster_identity(target).await?.major() < 15 {
+        return Ok(());
+    }
+    let doing = format!("have subscription {name} on {} stop at an error", target.address);
+    let sql = format!("ALTER SUBSCRIPTION {} SET (disable_on_error = true)", ident(name));
+    locks::run(target, &sql, &doing, LOCK_LIMIT).await
+}
+
 /// Lets the apply worker start.
 ///
 /// # Errors
@@ -188,6 +229,7 @@ pub async fn enable(target: &Session, name: &str) -> Result<()> {
 }
 
 /// Disables the subscription and waits until no worker of it runs any more: then nothing is applied.
+/// A worker that copies a table would go on to the table's end, so it is ended.
 ///
 /// # Errors
 /// [`Error::Timeout`] when a worker still runs at the deadline; [`Error::Server`] when the server refuses.
@@ -195,11 +237,10 @@ pub async fn disable(target: &Session, name: &str, deadline: Duration) -> Result
     let doing = format!("disable subscription {name} on {}", target.address);
     locks::run(target, &format!("ALTER SUBSCRIPTION {} DISABLE", ident(name)), &doing, LOCK_LIMIT).await?;
     let started = Instant::now();
+    let look = "SELECT pid, CASE WHEN relid IS NOT NULL THEN pg_terminate_backend(pid) END FROM pg_stat_subscription
+                WHERE subname = $1 AND pid IS NOT NULL ORDER BY relid LIMIT 1";
     loop {
-        let row = target
-            .query_opt("SELECT pid FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL LIMIT 1", &[&name])
-            .await
-            .map_err(Error::doing(&doing))?;
+        let row = target.query_opt(look, &[&name]).await.map_err(Error::doing(&doing))?;
         let Some(pid) = row.map(|row| row.get::<_, i32>(0)) else { return Ok(()) };
         if started.elapsed() > deadline {
             return Err(Error::Timeout { doing, limit: deadline, last_seen: format!("apply worker {pid} runs") });

@@ -128,7 +128,7 @@ impl ProgressSink {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let heals = error.is_connection()
-            || matches!(error, Error::Timeout { .. })
+            || matches!(error, Error::Timeout { .. } | Error::Passing { .. })
             || error.sqlstate().is_some_and(|state| {
                 let code = state.code();
                 code.starts_with("08")

@@ -5,38 +5,66 @@ use super::context::{Answer, Context, Outcome};
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
 use crate::apps::KRATOS;
-use crate::migration::{Failure, Step};
+use crate::failpoint;
+use crate::migration::{Class, Engine, Failure, Step};
 use crate::postgres::copy::{self, CopyProgress};
 use crate::postgres::names::TableName;
 use crate::postgres::schema::{self, Definition, DefinitionKind};
-use crate::postgres::{inspect, replication, slot, subscription};
+use crate::postgres::{Error, inspect, replication, slot, subscription};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the slot may wait for transactions that were running before it.
-const SLOT_WITHIN: Duration = Duration::from_secs(120);
+pub(super) const SLOT_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long a slot's walsender may take to end.
-const SLOT_ENDS: Duration = Duration::from_secs(30);
+pub(super) const SLOT_ENDS: Duration = Duration::from_secs(30);
 
-/// Copies everything, from the beginning.
+/// The engines in the journal, in `show` and in results.
+const NATIVE: &str = "native";
+const SNAPSHOT: &str = "snapshot";
+
+/// Copies everything: from the beginning, but for what PostgreSQL's own engine has already.
 ///
 /// # Errors
 /// The servers'; a schema that is no longer the source's; a transaction that the slot waits for.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
+    let tables = observe::replicated_tables(context)?;
+    refuse_other_schema(context).await?;
+    let engine = engine(context).await?;
+    let definitions = definitions(context, &tables).await?;
+    match engine {
+        Engine::Native => super::native::perform(context, &definitions, &tables).await,
+        Engine::Auto => from_snapshot(context, definitions, tables).await,
+    }
+}
+
+/// The engine that was asked for, else the one that the run began with. There is no falling back from one to the
+/// other by itself: what refuses our replication connection (a pooler, a missing right, `max_wal_senders`) nearly always
+/// refuses the subscription's too, and native needs more of them.
+async fn engine(context: &mut Context<'_>) -> Result<Engine, Failure> {
+    let before = context.noted(Step::Copy, "engine");
+    let native = context.settings().engine == Engine::Native || before.as_deref() == Some(NATIVE);
+    let word = if native { NATIVE } else { SNAPSHOT };
+    if before.as_deref() != Some(word) {
+        context.note(Step::Copy, "engine", json!(word)).await?;
+    }
+    Ok(if native { Engine::Native } else { Engine::Auto })
+}
+
+/// The whole copy in the snapshot of a slot that we make.
+async fn from_snapshot(context: &mut Context<'_>, definitions: Vec<Definition>, tables: Vec<TableName>) -> Answer {
     let began = Instant::now();
     let name = forward(context)?;
-    let tables = observe::replicated_tables(context)?;
     let source = context.world.source("copy").await?;
     let target = context.world.target("copy").await?;
-    refuse_other_schema(context).await?;
     clear(context, &name).await?;
     super::prepare::publish(context, &tables).await?;
-    let definitions = definitions(context, &tables).await?;
     context.progress.say("emptying the target");
     schema::drop_definitions(&target, &definitions).await?;
     copy::truncate(&target, &tables).await?;
+    failpoint::reach(failpoint::COPY_TRUNCATED);
     context.progress.say("waiting for the slot and its snapshot");
     let snapshot = replication::create_slot_with_snapshot(
         &context.world.source,
@@ -44,7 +72,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         &name,
         SLOT_WITHIN,
     )
-    .await?;
+    .await
+    .map_err(|error| refused(error, context))?;
+    failpoint::reach(failpoint::COPY_SLOT);
     let identity = inspect::cluster_identity(&source).await?;
     context
         .note(
@@ -62,6 +92,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let holder = copy::hold_snapshot(&world.source, &world.source_database, &snapshot.snapshot, &tables).await?;
     // From here on the holder keeps the snapshot.
     drop(snapshot);
+    failpoint::reach(failpoint::COPY_SNAPSHOT);
     let progress = Arc::new(CopyProgress::default());
     let (table_done, finished) = tokio::sync::mpsc::unbounded_channel();
     let load = async {
@@ -96,11 +127,38 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let seconds = began.elapsed().as_secs_f64();
     tell(context, &progress, began);
     Ok(Outcome::Done(json!({
+        "engine": SNAPSHOT,
         "bytes-copied": progress.figures().bytes,
         "rows-copied": progress.figures().rows,
         "seconds": seconds,
         "jobs": jobs,
     })))
+}
+
+/// A refused replication connection, with its cure. Sessions of the other kind work, else we were not here.
+fn refused(error: Error, context: &Context<'_>) -> Failure {
+    let native = context.command("replicate engine=native");
+    let role = crate::postgres::names::ident(&context.world.source.user);
+    let cure = match error.sqlstate().map(|state| state.code()) {
+        Some("42501") => {
+            format!("give the role the right by ALTER ROLE {role} REPLICATION (engine=native needs it too)")
+        }
+        Some("28000" | "28P01") => {
+            format!("have pg_hba.conf admit it, or run {native} if it admits the target's server")
+        }
+        Some("08P01" | "42601") => "relate to PostgreSQL itself and not to a pooler".to_owned(),
+        Some("53400") => "drop a replication slot that nobody needs, or raise max_replication_slots".to_owned(),
+        Some("53300") => {
+            let cure = "trying again; end another replication connection, or raise max_wal_senders";
+            return Failure { sentence: format!("{error}; {cure}"), class: Class::Retry };
+        }
+        None if error.is_connection() => {
+            let cure = format!("trying again; if that stays so while other sessions work, run {native}");
+            return Failure { sentence: format!("{error}; {cure}"), class: Class::Retry };
+        }
+        _ => return error.into(),
+    };
+    Failure { sentence: format!("{error}; {cure}, then run the action again"), class: Class::Operator }
 }
 
 /// As many streams as were asked for; else as many as the smaller side's cores are likely to feed.
@@ -167,7 +225,7 @@ async fn refuse_other_schema(context: &Context<'_>) -> Result<(), Failure> {
 }
 
 /// Removes what a copy that was cut off left: a subscription without its slot, a slot without its snapshot.
-async fn clear(context: &Context<'_>, name: &str) -> Result<(), Failure> {
+pub(super) async fn clear(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     let target = context.world.target("copy").await?;
     if subscription::state(&target, name).await?.is_some() {
         super::follow::drop_subscription(context).await?;
@@ -202,6 +260,7 @@ pub fn noted_definitions(context: &Context<'_>) -> Option<Vec<Definition>> {
 pub async fn undo(context: &mut Context<'_>) -> Answer {
     let name = forward(context)?;
     let source = context.world.source("undo").await?;
+    super::follow::drop_subscription(context).await?;
     slot::drop_slot(&source, &name, SLOT_ENDS).await?;
     if let Some(definitions) = noted_definitions(context) {
         let target = context.world.target("undo").await?;

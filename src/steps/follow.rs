@@ -42,7 +42,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 }
 
 /// How the target reaches the source.
-fn conninfo(world: &World) -> Password {
+pub fn conninfo(world: &World) -> Password {
     world.source.conninfo(&world.source_database, &format!("{PREFIX} subscription"))
 }
 
@@ -132,13 +132,12 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
     Ok(Outcome::Done(serde_json::Value::Null))
 }
 
-/// Disables, detaches and drops the subscription, without needing the source.
+/// Disables, detaches and drops the subscription; the source is needed only while tables are synchronised.
 ///
 /// # Errors
 /// The server's.
 pub async fn drop_subscription(context: &Context<'_>) -> Result<(), Failure> {
     let target = context.world.target("undo").await?;
     let name = forward(context)?;
-    subscription::drop_subscription(&target, &name, WORKER_ENDS).await?;
-    Ok(())
+    super::native::drop_subscription(context, &target, &name).await
 }

@@ -13,6 +13,7 @@ pub mod follow;
 pub mod gates;
 pub mod hand_over;
 pub mod migrate;
+pub mod native;
 pub mod observe;
 pub mod preflight;
 pub mod prepare;

@@ -2,11 +2,13 @@
 //! migration, without Juju. What the emulator adds is tested elsewhere.
 
 mod by_hand;
+mod copy_kills;
 mod differential;
 mod happy;
 mod kills;
 mod lease;
 mod look;
+mod native;
 mod planted;
 mod rig;
 mod rollback;

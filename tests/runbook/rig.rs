@@ -244,6 +244,11 @@ impl Rig {
         self.target.uri(&self.world.target_database)
     }
 
+    /// The name of the identity app's database on the target.
+    pub fn target_database(&self) -> String {
+        self.world.target_database.clone()
+    }
+
     /// Runs SQL in the identity app's database on the source.
     pub fn on_source(&self, sql: &str) -> Result<String> {
         self.source.psql(&self.world.source_database, sql)
@@ -259,6 +264,14 @@ impl Rig {
         self.source.restart(mode)?;
         let client = self.source_ports.client();
         wait_for("the source's server to be ready again", LONG, || client.ready())
+    }
+
+    /// Restarts the target's cluster, where the journal is.
+    pub fn restart_target(&mut self, mode: Mode) -> Result<()> {
+        self.target.restart(mode)?;
+        let store = Store::open(&self.world.target, &self.world.journal_database, "test");
+        self.store = self.runtime.block_on(store)?;
+        Ok(())
     }
 
     /// Runs SQL in the journal's database.

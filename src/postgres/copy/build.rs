@@ -1,6 +1,7 @@
 //! Indexes, constraints and statistics after the load: a queue that starts while tables still load.
 
 use super::progress::{CopyProgress, add, amount};
+use crate::failpoint;
 use crate::postgres::connect::{Server, Session};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::TableName;
@@ -200,6 +201,7 @@ impl Build {
     /// Declares all foreign keys one by one (each needs two tables for a moment), then checks them in parallel,
     /// those of one table one after the other.
     async fn foreign_keys(mut self, foreign_keys: Vec<Definition>) -> Result<()> {
+        failpoint::reach(failpoint::COPY_FOREIGN_KEYS);
         let mut by_table: BTreeMap<TableName, Vec<Definition>> = BTreeMap::new();
         for definition in foreign_keys {
             if let Some(session) = self.idle.first() {
@@ -229,13 +231,20 @@ impl Build {
 
 async fn perform(session: &Session, work: &Work) -> Result<()> {
     match work {
-        Work::Analyze(table) => session
-            .batch_execute(&format!("ANALYZE {}", table.sql()))
-            .await
-            .map_err(Error::doing(format!("gather statistics of table {table} on {}", session.address))),
-        Work::Index(definition) => create(session, definition).await,
+        Work::Analyze(table) => {
+            failpoint::reach_for(failpoint::COPY_ANALYZE, &table.name);
+            session
+                .batch_execute(&format!("ANALYZE {}", table.sql()))
+                .await
+                .map_err(Error::doing(format!("gather statistics of table {table} on {}", session.address)))
+        }
+        Work::Index(definition) => {
+            failpoint::reach_for(failpoint::COPY_INDEX, &definition.name);
+            create(session, definition).await
+        }
         Work::Constraints(_, definitions) => {
             for definition in definitions {
+                failpoint::reach_for(failpoint::COPY_INDEX, &definition.name);
                 create(session, definition).await?;
             }
             Ok(())

@@ -1,9 +1,9 @@
 //! One idle session that keeps a snapshot and the shape of the tables for the whole copy.
 
+use super::first;
 use crate::postgres::connect::{Server, Session};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::{TableName, literal};
-use crate::postgres::schema::split;
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
@@ -34,8 +34,8 @@ impl SnapshotHolder {
 /// the session that exported it first (that of the slot) may then end.
 ///
 /// # Errors
-/// [`Error::Found`] when a table was rewritten or truncated since the snapshot: begin again with a new slot.
-/// [`Error::Server`] when the snapshot is gone or a lock cannot be had.
+/// [`Error::Passing`] when the snapshot is gone, or a table was rewritten or truncated since: begin again with a new
+/// slot. [`Error::Server`] when a lock cannot be had.
 pub async fn hold_snapshot(
     source: &Server,
     database: &str,
@@ -56,7 +56,7 @@ pub async fn hold_snapshot(
     );
     while let Err(error) = session.batch_execute(&begin).await {
         if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) || started.elapsed() > LOCK_LIMIT {
-            return Err(Error::doing(doing)(error));
+            return Err(import_failed(error, doing));
         }
         session.batch_execute("ROLLBACK").await.map_err(Error::doing(&doing))?;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -66,26 +66,27 @@ pub async fn hold_snapshot(
     Ok(SnapshotHolder { snapshot: row.get(0), session })
 }
 
+/// A snapshot whose exporter is gone cannot be imported: a new one is needed.
+pub(super) fn import_failed(error: tokio_postgres::Error, doing: String) -> Error {
+    match error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) {
+        true => Error::passing(doing, "the snapshot is gone with the session that held it; the copy needs a new one"),
+        false => Error::doing(doing)(error),
+    }
+}
+
 /// The query reads `pg_class` in the snapshot, the function the file in use now.
 async fn refuse_rewritten(session: &Session, tables: &[TableName], doing: &str) -> Result<()> {
-    let (schemas, names) = split(tables);
-    let row = session
-        .query_opt(
-            "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             JOIN unnest($1::text[], $2::text[]) wanted(schema, name)
-                  ON wanted.schema = n.nspname AND wanted.name = c.relname
-             WHERE c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
-             ORDER BY 1 LIMIT 1",
-            &[&schemas, &names],
-        )
-        .await
-        .map_err(Error::doing(doing))?;
-    match row {
+    let query = "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN unnest($1::text[], $2::text[]) wanted(schema, name)
+              ON wanted.schema = n.nspname AND wanted.name = c.relname
+         WHERE c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
+         ORDER BY 1 LIMIT 1";
+    match first(session, query, tables, doing).await? {
         None => Ok(()),
-        Some(row) => Err(Error::found(
+        Some(table) => Err(Error::passing(
             doing,
-            format!("table {} was rewritten or truncated after the snapshot was taken", row.get::<_, String>(0)),
-            "start the copy again with a new slot",
+            format!("table {table} was rewritten or truncated after the snapshot was taken; the copy needs a new slot"),
         )),
     }
 }

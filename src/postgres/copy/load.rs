@@ -1,8 +1,9 @@
 //! The loaders: each takes parts from one queue and pipes them from the source to the target.
 
-use super::hold::SnapshotHolder;
+use super::hold::{SnapshotHolder, import_failed};
 use super::plan::CopyPart;
 use super::progress::{CopyProgress, add, amount};
+use crate::failpoint;
 use crate::postgres::connect::{Server, Session};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::{PREFIX, TableName, literal};
@@ -98,7 +99,7 @@ impl Loader {
             "{FORMATS}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
             literal(snapshot)
         );
-        source.batch_execute(&begin).await.map_err(Error::doing(&doing))?;
+        source.batch_execute(&begin).await.map_err(|error| import_failed(error, doing.clone()))?;
         let target = target.0.connect(target.1, "copy").await?;
         let settings = format!("{FORMATS}; SET session_replication_role = replica; SET synchronous_commit = off");
         target.batch_execute(&settings).await.map_err(Error::doing(&doing))?;
@@ -108,6 +109,7 @@ impl Loader {
     async fn run(self, shared: Arc<Shared>) -> Result<()> {
         while let Some(part) = shared.next() {
             let rows = self.copy(&part, &shared.progress).await?;
+            failpoint::reach_for(failpoint::COPY_PART, &part.table.name);
             shared.finished(&part, rows);
         }
         Ok(())
@@ -120,11 +122,14 @@ impl Loader {
         let mut rows = pin!(self.source.copy_out(&part.copy_out()).await.map_err(reading())?);
         let mut sink = pin!(self.target.copy_in::<_, Bytes>(&part.copy_in()).await.map_err(writing())?);
         let mut frame = BytesMut::with_capacity(2 * FRAME);
+        let mut frames = 0_u64;
         while let Some(row) = rows.next().await {
             frame.extend_from_slice(&row.map_err(reading())?);
             if frame.len() >= FRAME {
                 add(&progress.bytes, amount(frame.len()));
                 sink.send(frame.split().freeze()).await.map_err(writing())?;
+                frames += 1;
+                failpoint::reach_for(failpoint::COPY_FRAME, &format!("{}/{frames}", part.table.name));
                 frame.reserve(2 * FRAME);
             }
         }
@@ -148,6 +153,7 @@ impl Shared {
             *left -= 1;
             if *left == 0 {
                 add(&self.progress.tables_done, 1);
+                failpoint::reach_for(failpoint::COPY_TABLE, &part.table.name);
                 // Nobody listens when the indexes are not built beside the copy.
                 let _ = self.table_done.send(part.table.clone());
             }

@@ -1,10 +1,10 @@
 //! Emptying the target before a load.
 
+use super::first;
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::locks;
 use crate::postgres::names::TableName;
-use crate::postgres::schema::split;
 use std::time::Duration;
 
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -26,26 +26,19 @@ pub async fn truncate(target: &Session, tables: &[TableName]) -> Result<()> {
 }
 
 async fn refuse_outsiders(target: &Session, tables: &[TableName], doing: &str) -> Result<()> {
-    let (schemas, names) = split(tables);
-    let row = target
-        .query_opt(
-            "WITH wanted AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                             JOIN unnest($1::text[], $2::text[]) w(schema, name)
-                                  ON w.schema = n.nspname AND w.name = c.relname)
-             SELECT format('foreign key %s of table %s refers to table %s', k.conname, k.conrelid::regclass,
-                           k.confrelid::regclass)
-             FROM pg_constraint k
-             WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM wanted)
-               AND k.conrelid NOT IN (SELECT oid FROM wanted) ORDER BY 1 LIMIT 1",
-            &[&schemas, &names],
-        )
-        .await
-        .map_err(Error::doing(doing))?;
-    match row {
+    let query = "WITH wanted AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                         JOIN unnest($1::text[], $2::text[]) w(schema, name)
+                              ON w.schema = n.nspname AND w.name = c.relname)
+         SELECT format('foreign key %s of table %s refers to table %s', k.conname, k.conrelid::regclass,
+                       k.confrelid::regclass)
+         FROM pg_constraint k
+         WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM wanted)
+           AND k.conrelid NOT IN (SELECT oid FROM wanted) ORDER BY 1 LIMIT 1";
+    match first(target, query, tables, doing).await? {
         None => Ok(()),
-        Some(row) => Err(Error::found(
+        Some(key) => Err(Error::found(
             doing,
-            format!("{}, which is not to be emptied", row.get::<_, String>(0)),
+            format!("{key}, which is not to be emptied"),
             "drop that foreign key, or copy its table too",
         )),
     }
