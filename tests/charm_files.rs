@@ -137,7 +137,7 @@ fn parameter(place: &str, schema: &Mapping) {
 fn actions_are_the_promised_ones() {
     let promised: [(&str, &[(&str, &str)]); 12] = [
         ("preflight", &[("strategy", "blue-green")]),
-        ("replicate", &[("wait", "0"), ("jobs", "0")]),
+        ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
         ("verify", &[("wait", "600")]),
         ("drain", &[("wait", "600"), ("outage-limit", "0"), ("verification", "")]),
         ("refresh", &[("channel", ""), ("revision", ""), ("wait", "1800")]),

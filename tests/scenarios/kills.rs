@@ -20,7 +20,7 @@ fn kill(pid: u32) {
 }
 
 /// Kills the worker; the next update-status must bring a new one.
-fn kill_worker(stage: &Stage) {
+pub fn kill_worker(stage: &Stage) {
     let model = &stage.model;
     let old = worker(stage, "coordinator/0").expect("a worker lives");
     kill(old);

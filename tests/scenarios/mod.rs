@@ -3,6 +3,7 @@
 mod kills;
 mod leadership;
 mod models;
+mod native;
 mod orders;
 mod refusals;
 mod relations;
