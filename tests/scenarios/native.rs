@@ -21,7 +21,7 @@ fn the_native_engine_from_begin_to_end() {
     expect(model, "rollback", &[], "done");
     let slots = "SELECT count(*) FROM pg_replication_slots";
     assert_eq!(stage.source.psql("iam_kratos", slots).unwrap(), "0");
-    assert_eq!(peers::left_behind(&stage.target, &[rig::OWN_DATABASE]).unwrap(), Vec::<String>::new());
+    assert_eq!(peers::left_behind(&stage.target, &[&stage.own_database()]).unwrap(), Vec::<String>::new());
     run(model, "replicate", &[NATIVE]);
     kill_worker(&stage);
     let done = expect(model, "replicate", &[("wait", "120")], "done");
