@@ -224,6 +224,44 @@ fn two_models_share_a_relation_through_an_offer() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_secret_that_is_not_granted_is_refused_in_each_release_s_words() -> Result<()> {
+    let dispatch = r#"[[ "$JUJU_DISPATCH_PATH" == hooks/database-relation-changed || "$JUJU_DISPATCH_PATH" == hooks/update-status ]] || exit 0
+        id=$(relation-ids database); uri=$(relation-get --app -r "$id" secret-user "$(relation-list -r "$id" --app)")
+        [ -n "$uri" ] && state-set said="$(secret-get --format=json "$uri" password 2>&1)" id="${uri##*/}"
+        exit 0"#;
+    for (version, elsewhere, words) in [
+        ("4.0.14.1", false, "ERROR \"little/0\" is not allowed to read this secret"),
+        ("3.6.11", false, "ERROR permission denied"),
+        ("4.0.14.1", true, "ERROR secret \"<id>\" not found"),
+    ] {
+        let folder = std::env::temp_dir().join(format!("rules-{}-secret-{version}-{elsewhere}", std::process::id()));
+        let controller = Controller::start(Options { version: version.into(), ..Options::default() })?;
+        let model = controller.add_model("apps")?;
+        model.deploy(Charm::Folder(shell_charm(&folder.join("charm"), dispatch)?), "little")?;
+        let home = if elsewhere { controller.add_model("databases")? } else { model.clone() };
+        home.deploy(Charm::Native(Box::new(Provider)), "provider")?;
+        home.withhold_grants("provider", "little")?;
+        if elsewhere {
+            model.consume(&home.offer("provider", &["db"], None)?, None)?;
+        }
+        model.integrate("little:database", "provider:db")?;
+        let said = |model: &Model| model.state("little/0").ok().and_then(|state| state.get("said").cloned());
+        let refused = |model: &Model| {
+            said(model).is_some_and(|said| said == words.replace("<id>", &model.state("little/0").unwrap()["id"]))
+        };
+        model.wait_until(words, DEADLINE, refused)?;
+        model.wait_idle(DEADLINE)?;
+        home.release_grants("provider", "little")?;
+        model.wait_idle(DEADLINE)?;
+        ensure!(refused(&model), "granting fires no hook: {:?}", said(&model));
+        model.update_status("little/0")?;
+        model.wait_until("the content", DEADLINE, |model| said(model).as_deref() == Some("\"hidden\""))?;
+        let _best_effort = std::fs::remove_dir_all(folder);
+    }
+    Ok(())
+}
+
 #[derive(Default)]
 struct Printed(String);
 

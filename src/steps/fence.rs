@@ -4,7 +4,7 @@ use super::context::{Answer, Context, Outcome, wait};
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
 use super::world::World;
-use crate::migration::{Failure, Order, Run, State, Step};
+use crate::migration::{Failure, Order, State, Step};
 use crate::postgres::fence::{self, Close, FenceState};
 use crate::postgres::{slot, subscription};
 use serde_json::json;
@@ -161,11 +161,10 @@ pub async fn highest_epoch(world: &World) -> Result<i64, Failure> {
 /// The servers'.
 pub async fn take_over(world: &World, state: &State, epoch: i64) -> Result<(), Failure> {
     // A fence that stands before the run has prepared anything is another coordinator's.
-    if !state.active().is_some_and(Run::has_touched) {
-        return Ok(());
-    }
+    let Some(run) = state.active().filter(|run| run.has_touched()) else { return Ok(()) };
     for session in [world.source("take over").await?, world.target("take over").await?] {
-        if fence::installed(&session).await? {
+        let ours = fence::owning_run(&session).await?.is_none_or(|owner| owner == run.id);
+        if ours && fence::installed(&session).await? {
             fence::bump_epoch(&session, epoch, Duration::from_secs(5)).await?;
         }
     }

@@ -36,6 +36,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     context.progress.say("installing the fence's objects on both sides");
     for session in [&source, &target] {
         fence::install(session).await?;
+        fence::claim(session, &context.run()?.id).await?;
         fence::bump_epoch(session, context.epoch, Duration::from_secs(5)).await?;
     }
     publish(context, &tables).await?;
@@ -84,9 +85,13 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
     let target = context.world.target("undo").await?;
     publication::drop_publication(&source, &forward(context)?).await?;
     let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
-    fence::remove(&source, lock_timeout, CLOSE_WITHIN).await?;
-    fence::remove(&target, lock_timeout, CLOSE_WITHIN).await?;
+    let ours = context.run()?.id.clone();
     for session in [&source, &target] {
+        // Where another coordinator was first, everything that stands is its own.
+        if fence::owning_run(session).await?.is_some_and(|run| run != ours) {
+            continue;
+        }
+        fence::remove(session, lock_timeout, CLOSE_WITHIN).await?;
         leftovers::sweep(session, &leftovers::list(session).await?).await?;
         let left = leftovers::list(session).await?;
         if !left.is_empty() {

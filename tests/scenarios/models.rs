@@ -11,9 +11,7 @@ use std::time::Duration;
 fn stage(name: &str, models: Models) -> Stage {
     let update_status_interval = Duration::from_secs(2);
     let options = StageOptions { from: 14, to: 16, identities: 300, charm: charm(name), update_status_interval };
-    let stage = Stage::across(models, options).unwrap();
-    stage.place_coordinator(1).unwrap();
-    stage
+    Stage::across(models, options).unwrap()
 }
 
 #[derive(Default)]
@@ -86,6 +84,7 @@ fn play(stage: &Stage, flag: &str, retired: &[&str]) {
 fn everybody_in_a_model_of_their_own_with_names_that_juju_made_up() {
     let models = Models { source: "iam", coordinator: "moving", target: "iam-new", kratos_offers: false };
     let stage = stage("apart", models);
+    stage.place_coordinator(1).unwrap();
     let model = &stage.model;
     for side in ["source", "target"] {
         let option = format!("{side}-application");
@@ -110,7 +109,13 @@ fn everybody_in_a_model_of_their_own_with_names_that_juju_made_up() {
 fn the_source_elsewhere_under_names_that_were_chosen_for_its_offers() {
     let models = Models { source: "iam", coordinator: "iam-new", target: "iam-new", kratos_offers: true };
     let stage = stage("elsewhere", models);
-    let model = &stage.model;
+    let (model, home) = (&stage.model, &stage.source_place.model);
+    // A secret of another model that is not granted looks as if there were none.
+    home.withhold_grants("postgresql-k8s", "coordinator").unwrap();
+    stage.place_coordinator(1).unwrap();
+    let (word, _) = rig::status_says(model, "coordinator/0", "the secret of postgresql-k8s-source is not granted");
+    assert_eq!(word, "waiting");
+    home.release_grants("postgresql-k8s", "coordinator").unwrap();
     let (_, message) = rig::status_says(model, "coordinator/0", "set the option source-application");
     assert!(message.starts_with("cannot tell the name of the source application: kratos-source"), "{message}");
     // The database's name alone does not tell what to retire in the end.

@@ -5,9 +5,11 @@ use super::kills::worker;
 use super::rig::{self, End};
 use super::story::{charm, expect};
 use emulator::stage::Stage;
-use emulator::{Charm, Verdict};
+use emulator::{Charm, Signal, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+const DATABASES: [(&str, &str); 2] = [("source-database", "postgresql-k8s"), ("target-database", "postgresql-new")];
 
 #[test]
 fn relations_that_lack_something_or_cannot_be_meant() {
@@ -46,30 +48,65 @@ fn relations_that_lack_something_or_cannot_be_meant() {
         rig::status_says(model, "coordinator/0", "ready");
     }
     expect(model, "preflight", &[], "done");
+    // The wrong database on the target: somebody's rows are never emptied away, preflight or not.
+    let row = "INSERT INTO selfservice_errors (id, errors, seen_at, was_seen, created_at, updated_at)
+               VALUES (gen_random_uuid(), '{}', now(), false, now(), now())";
+    stage.target.psql("iam_kratos-new", row).unwrap();
+    let before = rig::databases(&stage);
+    let result = super::story::run(model, "replicate", &[("wait", "60")]);
+    assert_eq!(result.result("outcome"), "failed", "{result:?}");
+    assert!(result.message.contains("rows in database iam_kratos-new"), "{result:?}");
+    expect(model, "rollback", &[], "done");
+    rig::assert_same("a refused replicate", &before, &rig::databases(&stage));
     rig::close(&stage, End::Source);
 }
 
 #[test]
-fn database_relations_are_made_anew_while_the_target_follows() {
+fn database_relations_are_made_anew_while_copying_while_following_and_before_the_flip() {
     let stage = rig::stage("anew", 1);
     let model = &stage.model;
     rig::refresh(&stage);
+    // PostgreSQL drops the old relation's role and makes another one.
+    let anew = |endpoint: &str, other: &str| {
+        let (ours, theirs) = (format!("coordinator:{endpoint}"), format!("{other}:database"));
+        model.remove_relation(&ours, &theirs).unwrap();
+        let sentence = format!("nothing is related to {endpoint}");
+        let (word, _) = rig::status_says(model, "coordinator/0", &sentence);
+        assert_eq!(word, "blocked");
+        model.wait_idle(rig::SOON).unwrap();
+        model.integrate(&ours, &theirs).unwrap();
+        let usable =
+            |model: &emulator::Model| model.status("coordinator/0").is_ok_and(|(_, text)| !text.starts_with("cannot"));
+        model.wait_until("the new relation to be usable", rig::SOON, usable).unwrap();
+    };
+    let folder = model.charm_folder("coordinator/0").unwrap();
+    let (failpoint, reached) = (folder.join("failpoint"), folder.join("failpoint.reached"));
+    let stop_at_the_copys_end = || std::fs::write(&failpoint, "record-before/done/copy stop").unwrap();
+    stop_at_the_copys_end();
+    let begun = super::story::run(model, "replicate", &[]);
+    assert_eq!(begun.result("outcome"), "running", "{begun:?}");
+    for (place, (endpoint, other)) in DATABASES.into_iter().enumerate() {
+        model.wait_until("the copy to be nearly done", rig::SOON, |_| reached.exists()).unwrap();
+        std::fs::remove_file(&reached).unwrap();
+        if place == 0 {
+            stop_at_the_copys_end();
+        }
+        anew(endpoint, other);
+    }
     rig::follow(&stage);
-    model.remove_relation("coordinator:source-database", "postgresql-k8s:database").unwrap();
-    let (word, _) = rig::status_says(model, "coordinator/0", "nothing is related to source-database");
-    assert_eq!(word, "blocked");
-    model.wait_idle(rig::SOON).unwrap();
-    model.integrate("coordinator:source-database", "postgresql-k8s:database").unwrap();
-    rig::status_says(model, "coordinator/0", "following");
-    expect(model, "verify", &[], "done");
-    model.remove_relation("coordinator:target-database", "postgresql-new:database").unwrap();
-    rig::status_says(model, "coordinator/0", "nothing is related to target-database");
-    model.wait_idle(rig::SOON).unwrap();
-    model.integrate("coordinator:target-database", "postgresql-new:database").unwrap();
-    rig::status_says(model, "coordinator/0", "following");
-    expect(model, "verify", &[], "done");
+    for (endpoint, other) in DATABASES {
+        anew(endpoint, other);
+        rig::status_says(model, "coordinator/0", "following");
+        expect(model, "verify", &[], "done");
+    }
     rig::migrate(&stage);
-    expect(model, "cut-over", &[], "done");
+    expect(model, "drain", &[], "done");
+    for (endpoint, other) in DATABASES {
+        anew(endpoint, other);
+        rig::status_says(model, "coordinator/0", "drained");
+        assert!(!rig::writable(&stage.source, "iam_kratos"));
+    }
+    expect(model, "flip-traffic", &[], "done");
     rig::consumer_uses(&stage, &stage.kratos_new);
     // A consumer that comes after the flip.
     model.remove_relation("coordinator:kratos-info", "login-ui:kratos-info").unwrap();
@@ -150,13 +187,17 @@ fn both_databases_on_one_cluster() {
     rig::close(&stage, End::Source);
 }
 
+fn signal(pid: u32, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
 /// A second coordinator on the same pair is told so, and does no harm, whatever is tried with it.
 #[test]
 fn two_coordinators_on_one_pair() {
     let stage = rig::stage("two", 1);
     let model = &stage.model;
     rig::refresh(&stage);
-    rig::follow(&stage);
     model.deploy(Charm::Folder(charm("two")), "second").unwrap();
     let relations = [
         ("second:source-database", "postgresql-k8s:database"),
@@ -190,8 +231,7 @@ fn two_coordinators_on_one_pair() {
     let restart_second = || {
         let before = rig::picture(&stage);
         let old = worker(&stage, "second/0").unwrap();
-        let pid = rustix::process::Pid::from_raw(i32::try_from(old).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        signal(old, Signal::KILL);
         model.update_status("second/0").unwrap();
         let renewed = |_: &emulator::Model| worker(&stage, "second/0").is_some_and(|new| new != old);
         model.wait_until("a new worker of the second", rig::SOON, renewed).unwrap();
@@ -205,6 +245,20 @@ fn two_coordinators_on_one_pair() {
         model.wait_until("the second's worker to act", rig::SOON, acts).unwrap();
         rig::assert_same("a new worker of the second", &before, &rig::picture(&stage));
     };
+    // Both begin at once: the second has looked, and found nothing, when the first one goes on.
+    let folder = model.charm_folder("second/0").unwrap();
+    let reached = folder.join("failpoint.reached");
+    std::fs::write(folder.join("failpoint"), "record-after/done/preflight stop").unwrap();
+    assert_eq!(second("replicate", &[]).result("outcome"), "running");
+    model.wait_until("the second to have looked", rig::SOON, |_| reached.exists()).unwrap();
+    rig::follow(&stage);
+    let before = rig::picture(&stage);
+    signal(worker(&stage, "second/0").unwrap(), Signal::CONT);
+    let late = second("replicate", &[("wait", "60")]);
+    assert_eq!(late.result("outcome"), "failed", "{late:?}");
+    assert!(late.message.contains("of another coordinator moves it; leave it to that one"), "{late:?}");
+    rig::assert_same("a late replicate", &before, &rig::picture(&stage));
+    restart_second();
     harmless("rollback", &[], "done");
     told("preflight", &[]);
     harmless("refresh", &[], "done");

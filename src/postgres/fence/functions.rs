@@ -22,7 +22,7 @@ pub(super) const DEFINER: &str = "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET
 /// [`Error::Server`] when the server refuses.
 pub async fn install(session: &Session) -> Result<()> {
     let doing = format!("install the fence in database {} on {}", session.database, session.address);
-    let statements = format!("{};\n{};\n{}", TABLES, admits(), refuse_writes());
+    let statements = format!("{TURNS};\n{TABLES};\n{};\n{}", admits(), refuse_writes());
     transact(session, &doing, &format!("{statements};\n{};\n{RIGHTS}", hold_epoch())).await
 }
 
@@ -38,11 +38,16 @@ pub async fn installed(session: &Session) -> Result<bool> {
         .map_err(Error::doing(format!("look for the fence in database {} on {}", session.database, session.address)))
 }
 
-/// `owner` has one row: the epoch of the worker whose writes count. `number` orders the generations.
+/// Two coordinators may come at the same moment: one waits. The lock is this database's ("fence" in ASCII).
+const TURNS: &str = "SELECT pg_advisory_xact_lock(439788397413)";
+
+/// `owner` has one row: the run that the fence belongs to, and the epoch of the worker whose writes count. `number`
+/// orders the generations.
 const TABLES: &str = "
 CREATE SCHEMA IF NOT EXISTS identity_migration;
 CREATE TABLE IF NOT EXISTS identity_migration.owner (
     single boolean PRIMARY KEY DEFAULT true CHECK (single), epoch bigint NOT NULL);
+ALTER TABLE identity_migration.owner ADD COLUMN IF NOT EXISTS run text;
 INSERT INTO identity_migration.owner (epoch) VALUES (0) ON CONFLICT DO NOTHING;
 CREATE TABLE IF NOT EXISTS identity_migration.fence (
     generation text PRIMARY KEY,

@@ -20,7 +20,7 @@ pub use open::{
     OpenOnlyIf, Opening, Permanent, Standbys, lift, make_permanent, open_target, standbys, wait_flushed_by_standbys,
 };
 pub use remove::{reduce_to_minimal, remove};
-pub use row::{FenceRow, FenceState, bump_epoch, epoch, latest, state};
+pub use row::{FenceRow, FenceState, bump_epoch, claim, epoch, latest, owning_run, state};
 pub use tables::{SCHEMA_MIGRATION, unfenced_tables, user_tables};
 
 use super::connect::Session;

@@ -105,6 +105,37 @@ pub async fn epoch(session: &Session) -> Result<i64> {
     row.map(|row| row.get(0)).map_err(Error::doing(reading(session)))
 }
 
+/// Makes the fence this run's, unless it is another one's already. Of two that come together one gets it.
+///
+/// # Errors
+/// [`Error::Found`] when another run has it; [`Error::Server`] when it cannot be written.
+pub async fn claim(session: &Session, run: &str) -> Result<()> {
+    let (database, address) = (&session.database, &session.address);
+    let doing = format!("claim database {database} on {address} for run {run}");
+    let sql = "UPDATE identity_migration.owner SET run = $1 WHERE coalesce(run, $1) = $1";
+    match session.execute(sql, &[&run]).await.map_err(Error::doing(doing.as_str()))? {
+        0 => {
+            let other = owning_run(session).await?.unwrap_or_default();
+            let found = format!("run {other} of another coordinator moves it");
+            Err(Error::found(doing, found, "leave it to that one, or run its rollback first"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The run that the fence here belongs to; `None` when there is no fence, or when an older revision of the charm
+/// made it, which did not note the run.
+///
+/// # Errors
+/// [`Error::Server`] when it cannot be read.
+pub async fn owning_run(session: &Session) -> Result<Option<String>> {
+    if !super::installed(session).await? {
+        return Ok(None);
+    }
+    let row = session.query_opt("SELECT to_jsonb(o) ->> 'run' FROM identity_migration.owner o", &[]).await;
+    Ok(row.map_err(Error::doing(reading(session)))?.and_then(|row| row.get(0)))
+}
+
 /// Makes `epoch` the one whose writes count: done first, on both sides, by a worker that takes over.
 /// Waits (at most `lock_timeout`) for a transaction of the old worker in flight, and for a late writer that holds
 /// a row. Doing it again with the same epoch changes nothing.
