@@ -1,23 +1,29 @@
 //! The table of checks.
 
 use super::finding::{Finding, Verdict};
-use super::{Facts, application, cluster, data, database, schema};
+use super::{Facts, application, budget, cluster, data, database, likeness, others, schema, settings, wal};
 
 /// What a check says: what was found, and the cure when it is not as it should be.
 pub(super) struct Judgement {
-    good: bool,
+    /// At worst this, whatever the check's severity is; `None` leaves it to the severity.
+    verdict: Option<Verdict>,
     found: String,
     cure: String,
 }
 
 /// As it should be.
 pub(super) fn good(found: impl Into<String>) -> Judgement {
-    Judgement { good: true, found: found.into(), cure: String::new() }
+    Judgement { verdict: Some(Verdict::Pass), found: found.into(), cure: String::new() }
+}
+
+/// May go on, but a person should know, though the check can be worse.
+pub(super) fn hint(found: impl Into<String>, cure: impl Into<String>) -> Judgement {
+    Judgement { verdict: Some(Verdict::Warn), found: found.into(), cure: cure.into() }
 }
 
 /// Not as it should be.
 pub(super) fn bad(found: impl Into<String>, cure: impl Into<String>) -> Judgement {
-    Judgement { good: false, found: found.into(), cure: cure.into() }
+    Judgement { verdict: None, found: found.into(), cure: cure.into() }
 }
 
 /// What a check that is not passed means.
@@ -51,45 +57,64 @@ const fn warn(name: &'static str, about: &'static str, judge: fn(&Facts) -> Judg
 /// Every check, in the order of the report.
 pub const CHECKS: &[Check] = &[
     block("two-databases", "source and target are not one database", cluster::two_databases),
+    block("direction", "the people are on the source", data::direction),
     block("versions", "PostgreSQL 14 or newer, the target no older than the source", cluster::versions),
-    block("primaries", "both servers take writes", cluster::primaries),
+    block("primaries", "both servers are primaries", cluster::primaries),
     block("rights", "our role on both sides", cluster::rights),
-    block("wal-level", "logical decoding on the source", cluster::wal_level),
-    block("source-slots", "free replication slots and WAL senders on the source", cluster::source_slots),
-    block("target-workers", "free logical replication workers on the target", cluster::target_workers),
-    warn("way-back", "the same the other way round, for the way back", cluster::way_back),
+    block("read-only", "sessions that may write", settings::read_only),
+    block("replication-role", "sessions whose triggers fire", settings::replication_role),
+    block("wal-level", "logical decoding on the source", wal::level),
+    block("output-plugin", "the plugin that decodes on the source", wal::output_plugin),
+    block("source-slots", "free replication slots and WAL senders on the source", budget::source_slots),
+    block("target-workers", "free logical replication workers on the target", budget::target_workers),
+    block("connections", "free connections for the copy", budget::connections),
+    block("locks", "room for locks on every table at once", budget::locks),
+    warn("way-back", "the same the other way round, for the way back", budget::way_back),
     block("target-reaches-source", "the subscription's own connection", cluster::target_reaches_source),
     warn("source-reaches-target", "the way back's connection", cluster::source_reaches_target),
-    warn("slot-wal-limit", "WAL that a slot may hold", cluster::slot_wal_limit),
+    warn("encryption", "TLS on both sides", cluster::encryption),
+    warn("slot-wal-limit", "WAL that a slot may hold", wal::slot_limit),
+    warn("disk", "room that the copy and the kept WAL take", wal::disk),
+    warn("archiver", "WAL archiving that fails", wal::archiver),
+    warn("backups", "backups that run now", others::backups),
     warn("pending-restart", "settings that wait for a restart", cluster::pending_restart),
-    warn("slots-in-trouble", "slots of others that hold WAL and have no reader", cluster::idle_slots),
+    warn("replication-timeouts", "time that a large transaction may take to decode", settings::replication_timeouts),
+    warn("timeouts", "timeouts that would end the application's schema migration", settings::timeouts),
     warn("standbys", "synchronous standbys that commits wait for", cluster::standbys),
     warn("clocks", "both servers' clocks", cluster::clocks),
     warn("checksums", "data checksums", cluster::checksums),
     block("encoding", "encoding of both databases", database::encoding),
     warn("locale", "collation of both databases", database::locale),
+    warn("collation-versions", "collations whose library changed under the indexes", database::collation_versions),
+    block("search-path", "where the application's tables are found", settings::search_path),
     block("extensions", "extensions of the source on the target", database::extensions),
-    block("target-name", "length of the target database's name", database::target_name),
-    warn("disk", "room that the copy takes", database::disk),
-    warn("transactions", "transactions that hold up slot and fence", database::transactions),
-    block("prepared-transactions", "transactions that were prepared and left", database::prepared),
-    warn("wraparound", "autovacuum to prevent wraparound", database::wraparound),
-    block("leftovers", "traces of an earlier run", database::leftovers),
-    block("foreign-subscriptions", "subscriptions that write into these databases", database::foreign_subscriptions),
-    warn("foreign-publications", "publications of others on these databases", database::foreign_publications),
+    warn("database-names", "length of the databases' names", database::names),
+    warn("transactions", "transactions that hold up slot and fence", others::transactions),
+    block("prepared-transactions", "transactions that were prepared and left", others::prepared),
+    warn("wraparound", "age of the oldest transaction id", others::wraparound),
+    block("leftovers", "traces of an earlier run", others::leftovers),
+    block("foreign-subscriptions", "subscriptions that write into these databases", others::subscriptions),
+    warn("foreign-publications", "publications of others on these databases", others::publications),
+    warn("foreign-slots", "slots of others", others::slots),
     block("tables", "kinds of tables that cannot be replicated", schema::kinds),
     block("replica-identity", "keys that identify rows", schema::replica_identity),
     block("table-oddities", "inheritance, row security, rules", schema::oddities),
-    warn("own-types", "column types that the database defines itself", schema::own_types),
+    warn("computed-columns", "generated and identity columns", schema::computed_columns),
+    block("column-types", "types that are not the same everywhere", schema::column_types),
     block("large-objects", "large objects, which are not replicated", schema::large_objects),
-    block("target-triggers", "triggers that would fire while changes are applied", schema::replica_triggers),
+    warn("invalid-indexes", "indexes that a failed build left", schema::invalid_indexes),
+    block("target-triggers", "triggers that would fire while changes are applied", schema::target_triggers),
+    warn("source-triggers", "the same on the source, for the way back", schema::source_triggers),
     warn("event-triggers", "event triggers that run beside ours", schema::event_triggers),
-    block("ownership", "tables of the target belong to one role", schema::ownership),
+    block("ownership", "tables of the target belong to one role", likeness::ownership),
     block("source-release", "the source's schema migrations", application::source_release),
     block("schema-migrations", "the same schema migrations on both sides", application::same_migrations),
-    block("schema-equality", "the same tables and columns on both sides", schema::equality),
+    block("schema-equality", "the same tables and columns on both sides", likeness::equality),
+    block("constraints", "constraints of the target that rows of the source may break", likeness::constraints),
+    warn("other-objects", "views, functions and triggers of the source only", likeness::objects),
     block("target-empty", "rows on the target", data::target_empty),
     block("networks", "one network on the source, and the oldest on its own", data::networks),
+    warn("hidden-rows", "identities that belong to no served network", data::hidden),
     warn("credential-types", "the same credential types on both sides", data::credential_types),
     warn("orphans", "rows that the step to 26.2 cannot attach to an identity", data::orphans),
     warn("courier-queue", "messages that a courier would still send", data::courier_queue),
@@ -107,12 +132,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     CHECKS
         .iter()
         .map(|check| {
-            let Judgement { good, found, cure } = (check.judge)(facts);
-            let verdict = match (good, check.severity) {
-                (true, _) => Verdict::Pass,
-                (false, Severity::Block) => Verdict::Fail,
-                (false, Severity::Warn) => Verdict::Warn,
-            };
+            let Judgement { verdict, found, cure } = (check.judge)(facts);
+            let verdict = verdict.unwrap_or(match check.severity {
+                Severity::Block => Verdict::Fail,
+                Severity::Warn => Verdict::Warn,
+            });
             Finding { check: check.name.to_owned(), verdict, found, cure }
         })
         .collect()

@@ -2,13 +2,14 @@
 //! no addresses: ids, counts and versions only.
 
 use crate::apps::App;
-use crate::postgres::names::TableName;
+use crate::postgres::names::{TableName, literal};
 use crate::postgres::survey::Survey;
 use crate::postgres::{Error, Result, Session};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
-/// How long one count may take before it is given up; preflight is to answer at once.
-const COUNT_LIMIT_MS: u64 = 1500;
+/// How long all counts together may take before the rest is given up; preflight is to answer at once.
+const COUNT_LIMIT: Duration = Duration::from_millis(1600);
 
 /// The rows that matter.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Contents {
     pub some_identity: Option<String>,
     /// Rows that the steps to newer releases cannot attach to their parent: description and count.
     pub orphans: Counted<Vec<(String, i64)>>,
+    /// Identities of no network, or of one that the server does not serve.
+    pub hidden: Counted<i64>,
     /// Courier messages that a courier would still send.
     pub queued_messages: Counted<i64>,
 }
@@ -70,6 +73,7 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         let rows = session.query(&sql, &[]).await.map_err(Error::doing(&doing))?;
         contents.credential_types = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     }
+    let until = Instant::now() + COUNT_LIMIT;
     if has("identities") {
         // Of the network that the server serves: another network's identities are invisible to it.
         let network = contents.networks.first().map(|(id, _)| id.as_str());
@@ -77,21 +81,36 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         let row = session.query_opt(&sql, &[&network]).await.map_err(Error::doing(&doing))?;
         contents.some_identity = row.map(|row| row.get(0));
         let sql = format!("SELECT schema_id::text, count(*) FROM {} GROUP BY 1", name("identities"));
-        contents.schema_ids = pairs(session, &sql, &doing).await?.map(|pairs| pairs.into_iter().collect());
-    }
-    if has("identity_credential_identifiers") && has("session_devices") {
-        contents.orphans = orphans(session, name, &doing).await?;
+        contents.schema_ids = pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.into_iter().collect());
+        if let Some(network) = network {
+            let sql = format!(
+                "SELECT 'hidden', count(*) FROM {} WHERE nid IS DISTINCT FROM {}::uuid",
+                name("identities"),
+                literal(network)
+            );
+            contents.hidden =
+                pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
+        }
     }
     if has("courier_messages") {
         // 1 is queued, 3 is being processed.
         let sql = format!("SELECT 'queued', count(*) FROM {} WHERE status IN (1, 3)", name("courier_messages"));
-        contents.queued_messages = pairs(session, &sql, &doing).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
+        contents.queued_messages =
+            pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
+    }
+    if has("identity_credential_identifiers") && has("session_devices") {
+        contents.orphans = orphans(session, name, &doing, until).await?;
     }
     Ok(contents)
 }
 
 /// Children without a parent of the same network, which 26.2 cannot back-fill.
-async fn orphans(session: &Session, name: impl Fn(&str) -> String, doing: &str) -> Result<Counted<Vec<(String, i64)>>> {
+async fn orphans(
+    session: &Session,
+    name: impl Fn(&str) -> String,
+    doing: &str,
+    until: Instant,
+) -> Result<Counted<Vec<(String, i64)>>> {
     let sql = format!(
         "SELECT 'identity_credential_identifiers without a credential of the same network', count(*)
            FROM {} i LEFT JOIN {} c ON c.id = i.identity_credential_id AND c.nid = i.nid WHERE c.id IS NULL
@@ -103,7 +122,9 @@ async fn orphans(session: &Session, name: impl Fn(&str) -> String, doing: &str) 
         name("session_devices"),
         name("sessions"),
     );
-    Ok(pairs(session, &sql, doing).await?.map(|found| found.into_iter().filter(|(_, count)| *count > 0).collect()))
+    Ok(pairs(session, &sql, doing, until)
+        .await?
+        .map(|found| found.into_iter().filter(|(_, count)| *count > 0).collect()))
 }
 
 impl<T> Counted<T> {
@@ -116,9 +137,10 @@ impl<T> Counted<T> {
     }
 }
 
-/// Runs a query of (text, count) rows with the time limit.
-async fn pairs(session: &Session, sql: &str, doing: &str) -> Result<Counted<Vec<(String, i64)>>> {
-    let limit = format!("SET statement_timeout = {COUNT_LIMIT_MS}");
+/// Runs a query of (text, count) rows with the time that is left.
+async fn pairs(session: &Session, sql: &str, doing: &str, until: Instant) -> Result<Counted<Vec<(String, i64)>>> {
+    let left = until.saturating_duration_since(Instant::now()).as_millis();
+    let limit = format!("SET statement_timeout = {}", left.max(1));
     session.batch_execute(&limit).await.map_err(Error::doing(doing))?;
     let answer = session.query(sql, &[]).await.map_err(Error::doing(doing));
     session.batch_execute("SET statement_timeout = 0").await.map_err(Error::doing(doing))?;

@@ -1,9 +1,35 @@
 //! Checks of the rows.
 
-use super::Facts;
-use super::checks::{Judgement, bad, good};
+use super::checks::{Judgement, bad, good, hint};
 use super::contents::Counted;
-use super::schema::listed;
+use super::sides::listed;
+use super::{Facts, Side};
+use crate::postgres::names::TableName;
+
+/// How many identities a side has; `None` when there are too many to count at once.
+fn identities(side: &Side) -> Option<i64> {
+    match &side.contents.schema_ids {
+        Counted::Known(ids) => Some(ids.values().sum()),
+        Counted::TooLong => None,
+        Counted::NoSuchTable => Some(0),
+    }
+}
+
+pub(super) fn direction(facts: &Facts) -> Judgement {
+    let [source, target] = [&facts.source, &facts.target].map(identities);
+    let words = |count: Option<i64>| count.map_or_else(|| "very many".to_owned(), |count| count.to_string());
+    let found = format!("{} identities on the source, {} on the target", words(source), words(target));
+    match (source, target) {
+        _ if facts.look.run.is_some() => good(found),
+        (Some(0), Some(0)) => hint(found, "make sure that source-database is the database with the people in it"),
+        (Some(0), _) => bad(
+            format!("{found}: source and target seem to be swapped"),
+            "remove the four relations and integrate source-database and source-kratos with the application that has the people, \
+             target-database and target-kratos with the new one",
+        ),
+        _ => good(found),
+    }
+}
 
 pub(super) fn target_empty(facts: &Facts) -> Judgement {
     if let Some(run) = &facts.look.run {
@@ -24,16 +50,18 @@ pub(super) fn target_empty(facts: &Facts) -> Judgement {
         .collect();
     if occupied.is_empty() {
         let networks = facts.target.contents.networks.len();
-        good(format!("nothing but what {} itself puts there (networks rows: {networks})", app.title))
-    } else {
-        bad(
-            format!("rows in {}: {}", survey.place(), listed(&occupied)),
-            format!(
-                "make sure that this is the right database; give {} a fresh one, because preparing the target empties it",
-                facts.look.target_application
-            ),
-        )
+        return good(format!("nothing but what {} itself puts there (networks rows: {networks})", app.title));
     }
+    let tables: Vec<String> = survey.occupied.iter().filter(|table| !own(&table.name)).map(TableName::sql).collect();
+    bad(
+        format!("rows in {}: {}", survey.place(), listed(&occupied)),
+        format!(
+            "make sure that this is the right database, because preparing the target empties it: give {} a fresh one, or, when \
+             nobody needs these rows, run on the target: TRUNCATE {} CASCADE",
+            facts.look.target_application,
+            tables.join(", ")
+        ),
+    )
 }
 
 pub(super) fn networks(facts: &Facts) -> Judgement {
@@ -47,9 +75,25 @@ pub(super) fn networks(facts: &Facts) -> Judgement {
             let rows: Vec<String> = several.iter().map(|(id, created)| format!("{id} of {created}")).collect();
             bad(
                 format!("{} networks rows on the source: {}", several.len(), listed(&rows)),
-                "the server serves the oldest; find out which one has the identities (SELECT nid, count(*) FROM identities GROUP BY 1) and delete the other",
+                "the server serves the oldest; find out which one has the identities (SELECT nid, count(*) FROM identities GROUP BY 1) \
+                 and run on the source: DELETE FROM networks WHERE id = '<the other>'",
             )
         }
+    }
+}
+
+pub(super) fn hidden(facts: &Facts) -> Judgement {
+    match &facts.source.contents.hidden {
+        Counted::Known(0) => good("every identity belongs to the network that the server serves"),
+        Counted::Known(count) => bad(
+            format!("{count} identities have no nid, or another network's: no server shows them"),
+            "when they are the application's own, run on the source: UPDATE identities SET nid = (SELECT id FROM networks \
+             ORDER BY created_at LIMIT 1) WHERE nid IS NULL; else know that they are carried over and stay hidden",
+        ),
+        Counted::TooLong => {
+            hint("too many identities to look through at once", "count identities whose nid is not the network's id")
+        }
+        Counted::NoSuchTable => good("no identities table"),
     }
 }
 
@@ -98,7 +142,8 @@ pub(super) fn courier_queue(facts: &Facts) -> Judgement {
         Counted::Known(0) => good("no message waits"),
         Counted::Known(count) => bad(
             format!("{count} messages are queued on the source"),
-            "decide before the flip: the target's courier sends them soon after it opens; UPDATE courier_messages SET status = 4 abandons them",
+            "decide before the flip, because the target's courier sends them soon after it opens; to abandon them run on the source: \
+             UPDATE courier_messages SET status = 4 WHERE status IN (1, 3)",
         ),
         Counted::TooLong => bad(
             "too many messages to count at once",

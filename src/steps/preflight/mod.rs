@@ -2,25 +2,32 @@
 //! at once; each check is then a small pure function over them, all listed in one table
 //! ([`checks::CHECKS`]).
 
-pub mod application;
+mod application;
+mod budget;
 pub mod checks;
-pub mod cluster;
+mod cluster;
 pub mod contents;
-pub mod data;
-pub mod database;
+mod data;
+mod database;
+mod entry;
 pub mod finding;
+mod likeness;
 pub mod order;
-pub mod schema;
+mod others;
+mod schema;
+mod settings;
+mod sides;
+mod wal;
 
 pub use finding::{Finding, Verdict, failed, report, summary, warned};
 pub use order::{ChosenOrder, choose};
 
 use crate::apps::{self, App, Health, Readable, Recognised};
 use crate::migration::Settings;
+use crate::postgres::Server;
 use crate::postgres::names::PREFIX;
 use crate::postgres::reach::reach;
 use crate::postgres::survey::{Survey, survey_session};
-use crate::postgres::{Error, Server};
 use contents::Contents;
 
 /// Where to look, and what is wanted.
@@ -133,31 +140,34 @@ pub async fn preflight(look: Look) -> Vec<Finding> {
 /// One finding for each side that cannot be surveyed.
 pub async fn gather(look: Look) -> Result<Facts, Vec<Finding>> {
     let (source, target, forward, backward) = tokio::join!(
-        side(look.app, &look.source, &look.source_database, look.source_app.as_ref()),
-        side(look.app, &look.target, &look.target_database, look.target_app.as_ref()),
+        side(look.app, "source", &look.source, &look.source_database, look.source_app.as_ref()),
+        side(look.app, "target", &look.target, &look.target_database, look.target_app.as_ref()),
         reaches(&look.target, &look.target_database, &look.source, &look.source_database),
         reaches(&look.source, &look.source_database, &look.target, &look.target_database),
     );
     match (source, target) {
         (Ok(source), Ok(target)) => Ok(Facts { look, source, target, forward, backward }),
-        (source, target) => Err([("source-database", source.err()), ("target-database", target.err())]
-            .into_iter()
-            .filter_map(|(endpoint, error)| {
-                let cure = format!("check the relation {endpoint}, the server behind it, and option {endpoint}-name");
-                error.map(|error| Finding::fail(endpoint, error.to_string(), cure))
-            })
-            .collect()),
+        (source, target) => Err([source.err(), target.err()].into_iter().flatten().collect()),
     }
 }
 
 /// One side: database and server at the same time, then the question that needs both.
-async fn side(app: &App, server: &Server, database: &str, app_server: Option<&apps::Server>) -> Result<Side, Error> {
+async fn side(
+    app: &App,
+    name: &'static str,
+    server: &Server,
+    database: &str,
+    app_server: Option<&apps::Server>,
+) -> Result<Side, Finding> {
     let (database, answers) = tokio::join!(
         async {
-            let session = server.connect(database, "preflight").await?;
-            let survey = survey_session(&session).await?;
-            let contents = contents::contents(&session, app, &survey).await?;
-            Ok((survey, contents))
+            let session = entry::enter(name, server, database).await?;
+            let looked = async {
+                let survey = survey_session(&session).await?;
+                let contents = contents::contents(&session, app, &survey).await?;
+                Ok((survey, contents))
+            };
+            looked.await.map_err(|error| entry::finding(name, server, database, &error))
         },
         async {
             let app_server = app_server?;

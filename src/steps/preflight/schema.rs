@@ -1,118 +1,145 @@
 //! Checks of tables and of what hangs on them.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good};
-use crate::postgres::inspect::{Persistence, ReplicaIdentitySetting, Table, TableKind, schema_differences};
-use crate::postgres::survey::OddityKind;
-use std::collections::BTreeSet;
-
-/// How many findings are listed before the rest is counted.
-const LISTED: usize = 6;
-
-/// The first findings in full, the rest as a number.
-pub(super) fn listed(found: &[String]) -> String {
-    let shown = found.iter().take(LISTED).cloned().collect::<Vec<_>>().join("; ");
-    match found.len().saturating_sub(LISTED) {
-        0 => shown,
-        more => format!("{shown}; and {more} more"),
-    }
-}
+use super::checks::{Judgement, bad, good, hint};
+use super::sides::{Fault, both, faults, judged, listed};
+use crate::postgres::inspect::{Persistence, ReplicaIdentitySetting, Table, TableKind};
+use crate::postgres::names::ident;
+use crate::postgres::survey::{Oddity, OddityKind, Survey};
 
 /// The source's tables that are replicated: all but the migration table.
-fn replicated(facts: &Facts) -> impl Iterator<Item = &Table> {
+pub(super) fn replicated(facts: &Facts) -> impl Iterator<Item = &Table> {
     facts.source.survey.tables.iter().filter(|table| !facts.look.app.is_migration_table(&table.name.name))
 }
 
+/// The oddities of one kind, in words, with their cure.
+fn odd(survey: &Survey, kind: OddityKind, words: impl Fn(&Oddity) -> String) -> Vec<(String, String)> {
+    let found = survey.oddities.iter().filter(|oddity| oddity.kind == kind);
+    found.map(|oddity| (words(oddity), oddity.cure.clone().unwrap_or_default())).collect()
+}
+
 pub(super) fn kinds(facts: &Facts) -> Judgement {
-    let odd: Vec<String> = replicated(facts)
+    let odd: Vec<Fault> = replicated(facts)
         .filter_map(|table| {
-            let kind = match (table.kind, table.persistence) {
-                (TableKind::Foreign, _) => "a foreign table",
-                (TableKind::Partitioned, _) => "partitioned",
-                (TableKind::MaterializedView, _) => "a materialized view",
-                (TableKind::Ordinary, Persistence::Unlogged) => "unlogged",
+            let name = table.name.sql();
+            let (kind, sql) = match (table.kind, table.persistence) {
+                (TableKind::Foreign, _) => ("a foreign table", format!("DROP FOREIGN TABLE {name}")),
+                (TableKind::Partitioned, _) => ("partitioned", format!("DROP TABLE {name}")),
+                (TableKind::MaterializedView, _) => ("a materialized view", format!("DROP MATERIALIZED VIEW {name}")),
+                (TableKind::Ordinary, Persistence::Unlogged) => ("unlogged", format!("ALTER TABLE {name} SET LOGGED")),
                 (TableKind::Ordinary, Persistence::Permanent) => return None,
             };
-            Some(format!("{} is {kind}", table.name))
+            Some(Fault { side: "source", found: format!("{} is {kind}", table.name), sql })
         })
         .collect();
-    if !odd.is_empty() {
-        return bad(
-            listed(&odd),
-            format!(
-                "drop what is not {}'s own, or ALTER TABLE … SET LOGGED; these are not replicated",
-                facts.look.app.title
-            ),
-        );
-    }
     let count = replicated(facts).count();
     if count == 0 {
         let cure = "check option source-database-name and the relation source-database";
         return bad(format!("{} has no table to replicate", facts.source.survey.place()), cure);
     }
     let bytes: u64 = replicated(facts).map(|table| table.total_bytes).sum();
-    good(format!("{count} ordinary tables to replicate, {} MiB without indexes", bytes >> 20))
+    let title = facts.look.app.title;
+    judged(
+        &odd,
+        format!("{count} ordinary tables to replicate, {} MiB without indexes", bytes >> 20),
+        &format!("after saving what is needed: it is not {title}'s own, and cannot be replicated as it is"),
+    )
 }
 
 pub(super) fn replica_identity(facts: &Facts) -> Judgement {
     let oddities = &facts.source.survey.oddities;
     let with = |kind| oddities.iter().filter(move |oddity| oddity.kind == kind);
-    let mut found: Vec<String> = replicated(facts)
+    let fault = |found: String, sql: String| Fault { side: "source", found, sql };
+    let mut found: Vec<Fault> = replicated(facts)
         .filter(|table| table.is_replicable() && !table.replica_identity.usable)
-        .map(|table| match table.replica_identity.setting {
-            ReplicaIdentitySetting::Default => format!("{} has no primary key", table.name),
-            ReplicaIdentitySetting::Nothing => format!("{} has REPLICA IDENTITY NOTHING", table.name),
-            _ => format!("{}'s replica identity index is missing or invalid", table.name),
+        .map(|table| {
+            let default = format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT", table.name.sql());
+            match table.replica_identity.setting {
+                ReplicaIdentitySetting::Default => fault(format!("{} has no primary key", table.name), String::new()),
+                ReplicaIdentitySetting::Nothing => {
+                    fault(format!("{} has REPLICA IDENTITY NOTHING", table.name), default)
+                }
+                _ => fault(format!("{}'s replica identity index is missing or invalid", table.name), default),
+            }
         })
         .collect();
-    found.extend(with(OddityKind::DeferrableKey).map(|o| format!("{}'s key {} is deferrable", o.table, o.detail)));
     found.extend(
-        with(OddityKind::NotComparable)
-            .map(|o| format!("{} is FULL and its column {} cannot be compared", o.table, o.detail)),
+        with(OddityKind::DeferrableKey)
+            .map(|o| fault(format!("{}'s key {} is deferrable", o.table, o.detail), String::new())),
     );
-    if found.is_empty() {
-        good(format!("every table has a usable key ({} needs none)", facts.look.app.migration_table))
-    } else {
-        bad(
-            listed(&found),
-            "add a primary key, or run ALTER TABLE … REPLICA IDENTITY USING INDEX <unique index on NOT NULL columns>",
-        )
-    }
+    found.extend(with(OddityKind::NotComparable).map(|o| {
+        let words = format!("{} is FULL and its column {} cannot be compared", o.table, o.detail);
+        fault(words, o.cure.clone().unwrap_or_default())
+    }));
+    let table = facts.look.app.migration_table;
+    judged(
+        &found,
+        format!("every table has a usable key ({table} needs none)"),
+        "a table without a usable primary key needs ALTER TABLE … ADD PRIMARY KEY (…), or REPLICA IDENTITY USING INDEX \
+         <unique index on NOT NULL columns>",
+    )
 }
 
 pub(super) fn oddities(facts: &Facts) -> Judgement {
-    let found: Vec<String> = [("source", &facts.source.survey), ("target", &facts.target.survey)]
-        .into_iter()
-        .flat_map(|(side, survey)| survey.oddities.iter().map(move |oddity| (side, oddity)))
-        .filter_map(|(side, oddity)| {
-            let what = match oddity.kind {
-                OddityKind::Inherits => format!("inherits from {}", oddity.detail),
-                OddityKind::RowSecurity => "has row-level security".to_owned(),
-                OddityKind::Rule => format!("has rule {}", oddity.detail),
-                _ => return None,
-            };
-            Some(format!("{} {what} on the {side}", oddity.table))
-        })
-        .collect();
-    if found.is_empty() {
-        good("no inheritance, row security or rule")
-    } else {
-        bad(
-            listed(&found),
-            "remove it (NO INHERIT, DISABLE ROW LEVEL SECURITY, DROP RULE): rows would be copied twice, hidden or rewritten",
-        )
-    }
+    let found = faults(facts, |s| {
+        let inherits = odd(s, OddityKind::Inherits, |o| format!("{} inherits from {}", o.table, o.detail));
+        let security = odd(s, OddityKind::RowSecurity, |o| format!("{} has row-level security", o.table));
+        let rules = odd(s, OddityKind::Rule, |o| format!("{} has rule {}", o.table, o.detail));
+        [inherits, security, rules].concat()
+    });
+    judged(
+        &found,
+        "no inheritance, row security or rule",
+        "with these, rows would be copied twice, hidden or rewritten",
+    )
 }
 
-pub(super) fn own_types(facts: &Facts) -> Judgement {
-    let types = facts.source.survey.oddities.iter().filter(|oddity| oddity.kind == OddityKind::OwnType);
-    let found: Vec<String> = types.map(|oddity| format!("{} ({})", oddity.table, oddity.detail)).collect();
-    if found.is_empty() {
-        good("every column's type is PostgreSQL's own")
+pub(super) fn computed_columns(facts: &Facts) -> Judgement {
+    let mut columns: Vec<String> = Vec::new();
+    for table in replicated(facts) {
+        for column in &table.columns {
+            let kind = match (column.generated, column.identity) {
+                (true, _) => "generated",
+                (_, true) => "an identity column",
+                _ => continue,
+            };
+            columns.push(format!("{}.{} is {kind}", table.name, column.name));
+        }
+    }
+    if columns.is_empty() {
+        return good("none");
+    }
+    hint(
+        listed(&columns),
+        "know that generated columns are computed anew on the target, and that identity columns go on from the source's \
+         sequences after the drain",
+    )
+}
+
+pub(super) fn column_types(facts: &Facts) -> Judgement {
+    let types = |survey: &Survey| -> Vec<String> {
+        let own = survey.oddities.iter().filter(|oddity| oddity.kind == OddityKind::OwnType);
+        own.map(|oddity| format!("{} ({})", oddity.table, oddity.detail)).collect()
+    };
+    let (source, target) = (types(&facts.source.survey), types(&facts.target.survey));
+    let other: Vec<String> = source.iter().filter(|column| !target.contains(column)).cloned().collect();
+    if !other.is_empty() {
+        return bad(
+            format!("types defined otherwise, or not at all, on the target: {}", listed(&other)),
+            "define them the same on both sides: values of the source may not exist on the target",
+        );
+    }
+    let text: Vec<String> = replicated(facts)
+        .flat_map(|table| table.columns.iter().map(move |column| (table, column)))
+        .filter(|(_, column)| !column.portable_binary)
+        .map(|(table, column)| format!("{}.{} ({})", table.name, column.name, column.type_name))
+        .collect();
+    if text.is_empty() {
+        good("every column's type is PostgreSQL's own and means the same everywhere")
     } else {
-        bad(
-            listed(&found),
-            "make sure that the types are defined the same on the target; such tables are copied as text",
+        hint(
+            format!("copied as text: {}", listed(&text)),
+            "know that this is slower, and that money, object ids and own types read as the target's settings have them",
         )
     }
 }
@@ -122,81 +149,52 @@ pub(super) fn large_objects(facts: &Facts) -> Judgement {
         0 => good("none"),
         count => bad(
             format!("{count} large objects in {}", facts.source.survey.place()),
-            "copy what is needed by hand and remove them (SELECT lo_unlink(oid) FROM pg_largeobject_metadata): they are not replicated",
+            "save what is needed and run on the source: SELECT lo_unlink(oid) FROM pg_largeobject_metadata; they are not replicated",
         ),
     }
 }
 
-pub(super) fn replica_triggers(facts: &Facts) -> Judgement {
-    let run = facts.look.run.is_some();
-    let found: Vec<String> = facts
-        .target
-        .survey
-        .oddities
-        .iter()
-        .filter(|oddity| oddity.kind == OddityKind::ReplicaTrigger)
-        .map(|oddity| format!("{} on {}", oddity.detail, oddity.table))
-        .collect();
-    match (found.is_empty(), run) {
-        (true, true) => good("none but ours"),
-        (true, false) => good("no trigger would fire while changes are applied"),
-        (false, _) => bad(
-            listed(&found),
-            "run ALTER TABLE … ENABLE TRIGGER … on the target, which makes it fire for the application only",
-        ),
-    }
+pub(super) fn invalid_indexes(facts: &Facts) -> Judgement {
+    let found = faults(facts, |s| {
+        let one = |name: &String| (format!("index {name} is invalid"), format!("REINDEX INDEX {name}"));
+        s.server.invalid_indexes.iter().map(one).collect()
+    });
+    judged(&found, "none", "or drop it: a failed CREATE INDEX CONCURRENTLY left it, and duplicates may be behind it")
+}
+
+/// Triggers that fire in the apply worker.
+fn replica_triggers(facts: &Facts, side: &'static str) -> Vec<Fault> {
+    let mut found = faults(facts, |s| odd(s, OddityKind::ReplicaTrigger, |o| format!("{} of {}", o.detail, o.table)));
+    found.retain(|fault| fault.side == side);
+    found
+}
+
+pub(super) fn target_triggers(facts: &Facts) -> Judgement {
+    let fine = match facts.look.run {
+        Some(_) => "none but ours",
+        None => "no trigger would fire while changes are applied",
+    };
+    judged(&replica_triggers(facts, "target"), fine, "which makes it fire for the application only")
+}
+
+pub(super) fn source_triggers(facts: &Facts) -> Judgement {
+    judged(
+        &replica_triggers(facts, "source"),
+        "no trigger would fire on the way back",
+        "which makes it fire for the application only, and not a second time on the way back",
+    )
 }
 
 pub(super) fn event_triggers(facts: &Facts) -> Judgement {
-    let [source, target] = [&facts.source.survey, &facts.target.survey].map(|s| s.server.event_triggers.join(", "));
-    if source.is_empty() && target.is_empty() {
-        good("none")
-    } else {
-        bad(
-            format!("source: {source}; target: {target}"),
-            "make sure that they let the application's schema migration pass",
-        )
-    }
-}
-
-pub(super) fn ownership(facts: &Facts) -> Judgement {
-    let owners: BTreeSet<&str> = facts.target.survey.tables.iter().map(|table| table.owner.as_str()).collect();
-    let names = owners.iter().copied().collect::<Vec<_>>().join(", ");
-    match owners.len() {
-        0 => bad(
-            format!("{} has no table", facts.target.survey.place()),
-            "relate the target application to its database and let it start once: it makes its own schema",
-        ),
-        1 => good(format!("all tables of the target belong to {names}")),
-        _ => bad(
-            format!("the target's tables belong to {names}"),
-            "run REASSIGN OWNED BY <other role> TO <the application's role> in the target database",
-        ),
-    }
-}
-
-pub(super) fn equality(facts: &Facts) -> Judgement {
-    let app = facts.look.app;
-    // Traces of older migrators stay behind on the source only, and nothing of them is copied.
-    let compared = |tables: &[Table]| -> Vec<Table> {
-        tables.iter().filter(|table| !app.migration_relics.contains(&table.name.name.as_str())).cloned().collect()
-    };
-    let (source, target) = (compared(&facts.source.survey.tables), compared(&facts.target.survey.tables));
-    if facts.look.run.is_some() && facts.source.schema != facts.target.schema {
-        return good("the target's schema is migrated already, in the run that is under way");
-    }
-    let differences = schema_differences(&source, &target);
-    if differences.is_empty() {
-        let columns: usize = source.iter().map(|table| table.columns.len()).sum();
-        good(format!("{} tables and {columns} columns are the same on both sides", source.len()))
-    } else {
-        bad(
-            listed(&differences),
-            format!(
-                "bring the target application to the source's revision on a fresh database, let it make its schema, then refresh it \
-                 (juju remove-relation and integrate {} with its database)",
-                facts.look.target_application
-            ),
-        )
-    }
+    let found = faults(facts, |s| {
+        let one =
+            |name: &String| (format!("event trigger {name}"), format!("ALTER EVENT TRIGGER {} DISABLE", ident(name)));
+        s.server.event_triggers.iter().map(one).collect()
+    });
+    let [source, target] = both(facts).map(|(_, s)| s.server.event_triggers.len());
+    judged(
+        &found,
+        format!("none ({source} on the source, {target} on the target)"),
+        "or make sure that it lets the application's schema migration and our triggers pass",
+    )
 }

@@ -1,0 +1,168 @@
+//! Checks of what else runs or stands beside a migration: transactions, vacuums, backups, and the traces of
+//! earlier runs and of others.
+
+use super::Facts;
+use super::checks::{Judgement, bad, good, hint};
+use super::sides::{both, faults, judged, listed, size};
+use crate::postgres::names::{PREFIX, ident, literal};
+
+/// The part of the way to wraparound from which a vacuum may start at any moment.
+const OLD: f64 = 0.9;
+
+pub(super) fn transactions(facts: &Facts) -> Judgement {
+    let long = faults(facts, |s| {
+        let open = s.server.transactions.iter().filter(|t| t.pid != 0);
+        open.map(|t| {
+            let found = format!("{} for {} s by {}, pid {}", t.state, t.seconds, t.who, t.pid);
+            (found, format!("SELECT pg_terminate_backend({})", t.pid))
+        })
+        .collect()
+    });
+    judged(
+        &long,
+        "no transaction is older than 30 s",
+        "or wait for its end: making a slot and closing a table wait for it",
+    )
+}
+
+pub(super) fn prepared(facts: &Facts) -> Judgement {
+    let left = faults(facts, |s| {
+        let left = s.server.transactions.iter().filter(|t| t.pid == 0);
+        left.map(|t| {
+            let found = format!("prepared transaction '{}' for {} s", t.who, t.seconds);
+            (found, format!("ROLLBACK PREPARED {}", literal(&t.who)))
+        })
+        .collect()
+    });
+    judged(&left, "none", "or COMMIT PREPARED, in that database: the slot and the fence wait for it")
+}
+
+pub(super) fn wraparound(facts: &Facts) -> Judgement {
+    let share = |age: i64, limit: i64| age as f64 / (limit.max(1)) as f64;
+    let near = faults(facts, |s| {
+        let mut found: Vec<(String, String)> =
+            s.server.wraparound_vacuums.iter().map(|query| (format!("running: {query}"), String::new())).collect();
+        let limit = s.number("autovacuum_freeze_max_age");
+        if let Some(oldest) = s.server.oldest.as_ref().filter(|oldest| share(oldest.age, limit) >= OLD) {
+            found.push((
+                format!(
+                    "{} is {} transactions old, at {limit} a vacuum starts that gives way to nobody",
+                    oldest.table, oldest.age
+                ),
+                format!("VACUUM (FREEZE) {}", oldest.table),
+            ));
+        }
+        found
+    });
+    let ages = both(facts).map(|(side, s)| {
+        let age = s.server.oldest.as_ref().map_or(0, |oldest| oldest.age);
+        format!("{:.0} % on the {side}", 100.0 * share(age, s.number("autovacuum_freeze_max_age")))
+    });
+    judged(
+        &near,
+        format!("way to the next vacuum against wraparound: {}", ages.join(", ")),
+        "let it end before the fence, which would wait for it",
+    )
+}
+
+pub(super) fn backups(facts: &Facts) -> Judgement {
+    judged(
+        &faults(facts, |s| s.server.backups.iter().map(|what| (what.clone(), String::new())).collect()),
+        "none runs",
+        "let it end, or begin after it: it competes for the disk, and the charm may restart a server after it",
+    )
+}
+
+pub(super) fn leftovers(facts: &Facts) -> Judgement {
+    if let Some(run) = &facts.look.run {
+        return good(format!("run {run} is under way; its objects are in use"));
+    }
+    let left = faults(facts, |s| s.leftovers.iter().map(|what| (what.clone(), String::new())).collect());
+    let coordinator = &facts.look.coordinator;
+    let in_use = both(facts).iter().any(|(_, s)| {
+        let ours = s.server.slots.iter().filter(|slot| slot.name.starts_with(PREFIX) && slot.active);
+        ours.into_iter().any(|slot| slot.database.as_deref() == Some(&s.database))
+    });
+    if in_use {
+        let found: Vec<String> = left.iter().map(|fault| format!("{} on the {}", fault.found, fault.side)).collect();
+        return bad(
+            format!("another run is at work on these databases: {}", listed(&found)),
+            format!(
+                "look for a second coordinator (juju status) and let it finish or roll back; {coordinator} must not sweep what is in use"
+            ),
+        );
+    }
+    judged(
+        &left,
+        "nothing of an earlier run",
+        &format!("run: juju run {coordinator}/leader rollback, which sweeps them"),
+    )
+}
+
+pub(super) fn subscriptions(facts: &Facts) -> Judgement {
+    let others = faults(facts, |s| {
+        let others = s.server.subscriptions.iter().filter(|sub| !sub.name.starts_with(PREFIX));
+        others
+            .map(|sub| {
+                let state = if sub.enabled { "enabled" } else { "disabled" };
+                (format!("subscription {} ({state})", sub.name), format!("DROP SUBSCRIPTION {}", ident(&sub.name)))
+            })
+            .collect()
+    });
+    judged(&others, "none but ours", "when nobody needs it: a fence does not stop what it applies")
+}
+
+pub(super) fn publications(facts: &Facts) -> Judgement {
+    let others = faults(facts, |s| {
+        let others = s.server.publications.iter().filter(|name| !name.starts_with(PREFIX));
+        others.map(|name| (format!("publication {name}"), format!("DROP PUBLICATION {}", ident(name)))).collect()
+    });
+    judged(
+        &others,
+        "none but ours",
+        "or make it on the target too and move its subscribers after the flip: it is not carried over",
+    )
+}
+
+pub(super) fn slots(facts: &Facts) -> Judgement {
+    let others = |s: &crate::postgres::survey::Survey| {
+        let others = s.server.slots.iter().filter(|slot| !slot.name.starts_with(PREFIX));
+        others.cloned().collect::<Vec<_>>()
+    };
+    let idle = faults(facts, |s| {
+        let idle = others(s).into_iter().filter(|slot| !slot.active || slot.wal_status.as_deref() == Some("lost"));
+        idle.map(|slot| {
+            let status = slot.wal_status.as_deref().unwrap_or("unknown");
+            let found = format!(
+                "{} slot {} without a reader holds {} ({status})",
+                slot.slot_type,
+                slot.name,
+                size(slot.held_bytes)
+            );
+            (found, format!("SELECT pg_drop_replication_slot({})", literal(&slot.name)))
+        })
+        .collect()
+    });
+    if !idle.is_empty() {
+        return judged(&idle, "", "when nobody comes back for it: what it holds fills the disk");
+    }
+    // Readers of the source's changes stay behind when the application moves.
+    let source = &facts.source.survey;
+    let readers: Vec<String> = others(source)
+        .into_iter()
+        .filter(|slot| slot.database.as_deref() == Some(&source.database))
+        .map(|slot| slot.name)
+        .collect();
+    if !readers.is_empty() {
+        return hint(
+            format!("others read the source's changes through slots {}", listed(&readers)),
+            "make their slots on the target before the flip: they do not move",
+        );
+    }
+    let count = |s: &crate::postgres::survey::Survey| others(s).len();
+    good(format!(
+        "{} slots of others on the source, {} on the target, each with its reader",
+        count(source),
+        count(&facts.target.survey)
+    ))
+}
