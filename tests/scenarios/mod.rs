@@ -1,5 +1,6 @@
 //! Scenarios: the real dispatch in the model emulator, between real clusters and real Kratos servers.
 
+mod bad_input;
 mod kills;
 mod leadership;
 mod models;

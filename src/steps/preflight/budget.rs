@@ -60,7 +60,7 @@ pub(super) fn source_slots(facts: &Facts) -> Judgement {
     bad(
         format!("{found}, {WANTED} of each are needed"),
         format!(
-            "drop slots that nobody reads, or run on the source: ALTER SYSTEM SET max_replication_slots = {};              ALTER SYSTEM SET max_wal_senders = {}; and restart it before the copy",
+            "drop slots that nobody reads, or run on the source: ALTER SYSTEM SET max_replication_slots = {}; ALTER SYSTEM SET max_wal_senders = {}; and restart it before the copy",
             survey.number("max_replication_slots") + WANTED + 2,
             survey.number("max_wal_senders") + WANTED + 2
         ),

@@ -18,8 +18,8 @@ pub struct Contents {
     pub app_schemas: Vec<String>,
     /// The versions in that table.
     pub migrations: BTreeSet<String>,
-    /// Network ids with their creation times, oldest first.
-    pub networks: Vec<(String, String)>,
+    /// Networks, oldest first.
+    pub networks: Vec<Network>,
     /// Credential types, id by name.
     pub credential_types: BTreeMap<String, String>,
     /// Identities by schema id.
@@ -32,6 +32,17 @@ pub struct Contents {
     pub hidden: Counted<i64>,
     /// Courier messages that a courier would still send.
     pub queued_messages: Counted<i64>,
+}
+
+/// A row of the networks table.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its id.
+    pub id: String,
+    /// When it was made.
+    pub created: String,
+    /// It has an identity.
+    pub inhabited: bool,
 }
 
 /// A count that may take too long.
@@ -63,10 +74,16 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
     let rows = session.query(&sql, &[]).await.map_err(Error::doing(&doing))?;
     contents.migrations = rows.iter().map(|row| row.get(0)).collect();
     if has(app.networks_table) {
-        let sql =
-            format!("SELECT id::text, created_at::text FROM {} ORDER BY created_at, id", name(app.networks_table));
+        let inhabited = match has("identities") {
+            true => format!("EXISTS (SELECT FROM {} i WHERE i.nid = n.id)", name("identities")),
+            false => "false".to_owned(),
+        };
+        let table = name(app.networks_table);
+        let sql = format!("SELECT id::text, created_at::text, {inhabited} FROM {table} n ORDER BY created_at, id");
         let rows = session.query(&sql, &[]).await.map_err(Error::doing(&doing))?;
-        contents.networks = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let network =
+            |row: &tokio_postgres::Row| Network { id: row.get(0), created: row.get(1), inhabited: row.get(2) };
+        contents.networks = rows.iter().map(network).collect();
     }
     if has("identity_credential_types") {
         let sql = format!("SELECT name, id::text FROM {}", name("identity_credential_types"));
@@ -76,7 +93,7 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
     let until = Instant::now() + COUNT_LIMIT;
     if has("identities") {
         // Of the network that the server serves: another network's identities are invisible to it.
-        let network = contents.networks.first().map(|(id, _)| id.as_str());
+        let network = contents.networks.first().map(|network| network.id.as_str());
         let sql = format!("SELECT id::text FROM {} WHERE nid::text = $1 LIMIT 1", name("identities"));
         let row = session.query_opt(&sql, &[&network]).await.map_err(Error::doing(&doing))?;
         contents.some_identity = row.map(|row| row.get(0));

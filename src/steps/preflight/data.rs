@@ -4,7 +4,7 @@ use super::checks::{Judgement, bad, good, hint};
 use super::contents::Counted;
 use super::sides::listed;
 use super::{Facts, Side};
-use crate::postgres::names::TableName;
+use crate::postgres::names::{TableName, literal};
 
 /// How many identities a side has; `None` when there are too many to count at once.
 fn identities(side: &Side) -> Option<i64> {
@@ -70,14 +70,24 @@ pub(super) fn networks(facts: &Facts) -> Judgement {
             format!("no networks row in {}", facts.source.survey.place()),
             "let the source application start once: it makes its own",
         ),
-        [(id, created)] => good(format!("one network, {id}, of {created}")),
+        [one] => good(format!("one network, {}, of {}", one.id, one.created)),
         several => {
-            let rows: Vec<String> = several.iter().map(|(id, created)| format!("{id} of {created}")).collect();
-            bad(
-                format!("{} networks rows on the source: {}", several.len(), listed(&rows)),
-                "the server serves the oldest; find out which one has the identities (SELECT nid, count(*) FROM identities GROUP BY 1) \
-                 and run on the source: DELETE FROM networks WHERE id = '<the other>'",
-            )
+            let words = |inhabited| if inhabited { "with identities" } else { "without identities" };
+            let rows: Vec<String> =
+                several.iter().map(|n| format!("{} of {}, {}", n.id, n.created, words(n.inhabited))).collect();
+            let idle = several.iter().filter(|network| !network.inhabited);
+            let delete: Vec<String> = idle
+                .map(|n| format!("DELETE FROM {} WHERE id = {}", facts.look.app.networks_table, literal(&n.id)))
+                .collect();
+            let cure = match delete.as_slice() {
+                [] => "find out whose they are: the server serves the oldest, and hides the identities of the others"
+                    .to_owned(),
+                _ => format!(
+                    "run on the source: {}; the server serves the oldest and hides the others",
+                    delete.join("; ")
+                ),
+            };
+            bad(format!("{} networks rows on the source: {}", several.len(), listed(&rows)), cure)
         }
     }
 }

@@ -76,6 +76,9 @@ pub(super) fn constraints(facts: &Facts) -> Judgement {
     if facts.look.run.is_some() {
         return good(format!("{} on the source; those of the target are the run's business", source.len()));
     }
+    if facts.source.schema != facts.target.schema {
+        return good("compared once both sides have the same schema migrations");
+    }
     let only = |these: &std::collections::BTreeSet<String>, those: &std::collections::BTreeSet<String>| {
         these.difference(those).cloned().collect::<Vec<_>>()
     };

@@ -2,7 +2,7 @@
 //! earlier runs and of others.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good, hint};
+use super::checks::{Judgement, good, hint};
 use super::sides::{both, faults, judged, listed, size};
 use crate::postgres::names::{PREFIX, ident, literal};
 
@@ -77,25 +77,11 @@ pub(super) fn leftovers(facts: &Facts) -> Judgement {
     if let Some(run) = &facts.look.run {
         return good(format!("run {run} is under way; its objects are in use"));
     }
-    let left = faults(facts, |s| s.leftovers.iter().map(|what| (what.clone(), String::new())).collect());
-    let coordinator = &facts.look.coordinator;
-    let in_use = both(facts).iter().any(|(_, s)| {
-        let ours = s.server.slots.iter().filter(|slot| slot.name.starts_with(PREFIX) && slot.active);
-        ours.into_iter().any(|slot| slot.database.as_deref() == Some(&s.database))
-    });
-    if in_use {
-        let found: Vec<String> = left.iter().map(|fault| format!("{} on the {}", fault.found, fault.side)).collect();
-        return bad(
-            format!("another run is at work on these databases: {}", listed(&found)),
-            format!(
-                "look for a second coordinator (juju status) and let it finish or roll back; {coordinator} must not sweep what is in use"
-            ),
-        );
-    }
     judged(
-        &left,
+        &faults(facts, |s| s.leftovers.iter().map(|what| (what.clone(), String::new())).collect()),
         "nothing of an earlier run",
-        &format!("run: juju run {coordinator}/leader rollback, which sweeps them"),
+        "another coordinator moves these databases or did so before: run rollback or finalize on that one, which removes \
+         them; only if it is gone for good drop them by hand",
     )
 }
 

@@ -35,8 +35,13 @@ fn kept(survey: &Survey, name: &str, unwanted: impl Fn(&str) -> bool) -> Vec<(St
 
 pub(super) fn read_only(facts: &Facts) -> Judgement {
     let on = |value: &str| matches!(value.to_lowercase().as_str(), "on" | "true" | "yes" | "1" | "t" | "y");
+    let mut found = faults(facts, |s| kept(s, "default_transaction_read_only", on));
+    for fault in &mut found {
+        // The session that cures it is read-only itself.
+        fault.sql.insert_str(0, "SET default_transaction_read_only = off; ");
+    }
     judged(
-        &faults(facts, |s| kept(s, "default_transaction_read_only", on)),
+        &found,
         "no session is read-only by default",
         "the charm option request_default_transaction_read_only sets it too; the apply worker could not write",
     )

@@ -105,7 +105,8 @@ pub(super) fn disk(facts: &Facts) -> Judgement {
     bad(
         found,
         "look at the free space of both servers' volumes (df on the unit; 16 keeps WAL on the volume logs), which SQL does not tell; \
-         wal_keep_size and max_wal_size count in it (ALTER SYSTEM RESET wal_keep_size; SELECT pg_reload_conf())",
+         wal_keep_size and max_wal_size count in it: where nobody needs the first, \
+         ALTER SYSTEM RESET wal_keep_size; SELECT pg_reload_conf()",
     )
 }
 

@@ -1,0 +1,206 @@
+//! A pair that is fine, with real Kratos 1.0.0 on both sides, and everything that can be wrong with it.
+
+use super::faults::{self, Fault, On};
+use super::rig::{Expected, address, finding, look, names, run, until};
+use super::variants::{IMAGINED, ROLES, VARIANTS};
+use coordinator::migration::OrderChoice;
+use coordinator::steps::preflight::{Finding, Look, Verdict, checks, failed, gather, report};
+use peers::cluster::{Cluster, PASSWORD};
+use peers::kratos::{Kratos, Release};
+use peers::seed;
+use peers::wait_for;
+use std::time::{Duration, Instant};
+
+const SOURCE: &str = "iam_kratos";
+const TARGET: &str = "iam_kratos-new";
+
+/// What a session of somebody else does on the source, what is said of it, and the beginning of the statement that
+/// the cure names; without one, the session ends by itself.
+pub type Held = (&'static str, Expected, &'static str);
+
+pub const HELD: &[Held] = &[
+    (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+        Expected::warns("transactions", "idle in transaction for", "wait for it"),
+        "SELECT pg_terminate_backend(",
+    ),
+    (
+        "SET application_name = 'pgBackRest [backup]'",
+        Expected::warns("backups", "pgBackRest [backup] (pid", "competes"),
+        "",
+    ),
+];
+
+struct Pair {
+    source: Cluster,
+    target: Cluster,
+    blue: Kratos,
+    green: Kratos,
+    look: Look,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (source, target) = (Cluster::start(14).unwrap(), Cluster::start(16).unwrap());
+        source.create_database(SOURCE).unwrap();
+        target.create_database(TARGET).unwrap();
+        let release = Release::find("1.0.0").unwrap();
+        release.migrate(&source.uri(SOURCE)).unwrap();
+        release.migrate(&target.uri(TARGET)).unwrap();
+        seed::rows(&source, SOURCE, 200).unwrap();
+        let blue = release.serve(&source.uri(SOURCE)).unwrap();
+        let green = release.serve(&target.uri(TARGET)).unwrap();
+        let mut look = look(&source, &target);
+        (look.source_app, look.target_app) = (Some(address(&blue)), Some(address(&green)));
+        Self { source, target, blue, green, look }
+    }
+
+    fn sql(&self, on: On, sql: &str) -> String {
+        let (cluster, database) = match on {
+            On::Source => (&self.source, SOURCE),
+            On::Target => (&self.target, TARGET),
+        };
+        cluster.psql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error:#}"))
+    }
+}
+
+/// The statement that begins so in the cure, up to its end there.
+fn statement(finding: &Finding, begins: &str) -> String {
+    let at = finding.cure.find(begins).unwrap_or_else(|| panic!("the cure does not say {begins:?}: {finding:?}"));
+    let rest = &finding.cure[at..];
+    let end = rest[begins.len()..].find(';').map_or(rest.len(), |end| begins.len() + end);
+    rest[..end].to_owned()
+}
+
+fn passes(check: &str) -> impl Fn(&[Finding]) -> bool {
+    move |findings| finding(findings, check).verdict == Verdict::Pass
+}
+
+/// Plants one fault, insists that it is found, does what the cure says, and insists that it is gone.
+fn one(pair: &Pair, fault: &Fault, last: &str) {
+    let Fault { on, plant, expected, told, told_on, mend } = fault;
+    pair.sql(*on, plant);
+    let findings = until(&pair.look, &format!("{expected:?}"), |findings| expected.is_met(findings));
+    if !told.is_empty() {
+        pair.sql(*told_on, &statement(finding(&findings, expected.check), told));
+        until(&pair.look, &format!("{} to pass after its cure", expected.check), passes(expected.check));
+    }
+    pair.sql(*on, &mend.replace("LAST", last));
+    if told.is_empty() {
+        until(&pair.look, &format!("{} to pass again", expected.check), passes(expected.check));
+    }
+}
+
+/// A session of somebody else; ends with the value.
+struct Session {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Session {
+    fn open(cluster: &Cluster, sql: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(cluster.connect(SOURCE)).unwrap();
+        runtime.block_on(client.batch_execute(sql)).unwrap();
+        Self { runtime, client }
+    }
+
+    fn end(self) {
+        drop(self.client);
+        self.runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn every_fault_is_named_and_its_cure_cures_it() {
+    let pair = Pair::new();
+    let [transaction, backup] = HELD else { panic!("two sessions") };
+    // It is reported once it is old. It has no id of its own: making a slot would wait for that.
+    let begun = Session::open(&pair.source, transaction.0);
+
+    // The machine may have other things to do: one quick answer proves that no slow one is asked for.
+    let findings = wait_for("an answer within 3 s", Duration::from_secs(25), || {
+        let started = Instant::now();
+        let findings = run(&pair.look);
+        let took = started.elapsed();
+        println!("{}\nin {} ms", report(&findings), took.as_millis());
+        if took < Duration::from_secs(3) { Ok(findings) } else { Err(format!("{took:?}")) }
+    })
+    .unwrap();
+    let text = report(&findings);
+    assert_eq!(names(&findings, Verdict::Pass).len(), checks::CHECKS.len(), "{text}");
+    assert!(findings.iter().all(|finding| !finding.found.is_empty() && finding.cure.is_empty()), "{text}");
+    assert!(finding(&findings, "order").found.starts_with("migrate-first"), "{text}");
+
+    let last = pair.sql(On::Source, "SELECT max(version) FROM schema_migration");
+    for fault in faults::all() {
+        one(&pair, fault, &last);
+    }
+    let findings = until(&pair.look, "an old transaction", |findings| transaction.1.is_met(findings));
+    pair.sql(On::Source, &statement(finding(&findings, "transactions"), transaction.2));
+    until(&pair.look, "no old transaction", passes("transactions"));
+    begun.end();
+    let session = Session::open(&pair.source, backup.0);
+    until(&pair.look, "a backup", |findings| backup.1.is_met(findings));
+    session.end();
+    let findings = until(&pair.look, "no backup", passes("backups"));
+    assert_eq!(names(&findings, Verdict::Pass).len(), checks::CHECKS.len(), "{}", report(&findings));
+
+    // What was asked stays bounded, leaves nothing, and no password came into a log.
+    for cluster in [&pair.source, &pair.target] {
+        let left = "SELECT (SELECT count(*) FROM pg_subscription) + (SELECT count(*) FROM pg_replication_origin)
+                         + (SELECT count(*) FROM pg_replication_slots)";
+        assert_eq!(cluster.psql("postgres", left).unwrap(), "0");
+        let log = std::fs::read_to_string(cluster.log_path()).unwrap();
+        let told: Vec<&str> = log.lines().filter(|line| line.contains(PASSWORD)).collect();
+        assert!(told.is_empty(), "the password is in the server's log: {told:?}");
+    }
+}
+
+#[test]
+fn the_same_pair_with_other_relations_options_and_servers() {
+    let Pair { source, target, blue, green, look } = Pair::new();
+    source.psql("postgres", ROLES).unwrap();
+    for (change, expected) in VARIANTS {
+        let mut other = look.clone();
+        change(&mut other);
+        expected.insist(&run(&other));
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let facts = runtime.block_on(gather(look.clone())).unwrap();
+    for (change, expected) in IMAGINED {
+        let mut other = facts.clone();
+        change(&mut other);
+        expected.insist(&checks::judge(&other));
+    }
+    let with = |change: &dyn Fn(&mut Look)| {
+        let mut other = look.clone();
+        change(&mut other);
+        run(&other)
+    };
+    let findings = with(&|l| l.settings.order = OrderChoice::Documented);
+    assert!(finding(&findings, "order").found.starts_with("documented"), "{}", report(&findings));
+
+    // The target's server stops: quiet, as it should be.
+    green.stop().unwrap();
+    let findings = run(&look);
+    assert_eq!(failed(&findings), 0, "{}", report(&findings));
+    assert!(finding(&findings, "target-application").found.starts_with("down"), "{}", report(&findings));
+
+    // Asked in the middle of a run, it takes the run's own traces for what they are; asked outside, it does not.
+    let slot = "identity_migration_0badcafe";
+    source.psql(SOURCE, &format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).unwrap();
+    target.psql(TARGET, "CREATE SCHEMA identity_migration").unwrap();
+    let error = "INSERT INTO selfservice_errors (id, errors, seen_at, was_seen, created_at, updated_at)
+                 VALUES (gen_random_uuid(), '{}', now(), false, now(), now())";
+    target.psql(TARGET, error).unwrap();
+    Release::find("1.3.1").unwrap().migrate(&target.uri(TARGET)).unwrap();
+    let findings = with(&|l| l.run = Some("0badcafe".to_owned()));
+    assert_eq!(names(&findings, Verdict::Fail), Vec::<&str>::new(), "{}", report(&findings));
+    let findings = run(&look);
+    for check in ["leftovers", "target-empty", "schema-migrations", "schema-equality"] {
+        assert_eq!(finding(&findings, check).verdict, Verdict::Fail, "{}", report(&findings));
+    }
+    blue.stop().unwrap();
+    Expected::fails("source-application", "the source application is down", "repair it").insist(&run(&look));
+}
