@@ -17,13 +17,13 @@ pub(super) fn two_databases(facts: &Facts) -> Judgement {
     }
     // A restored or promoted copy keeps the identifier; no two servers start in the same microsecond.
     if source.server.started != target.server.started {
-        return bad(
+        return hint(
             format!(
                 "{} and {} have the one system identifier {identifier}: one was made from a physical copy of the other",
                 source.place(),
                 target.place()
             ),
-            "relate target-database to a cluster that was deployed fresh",
+            "make sure that these are the right clusters; a target that was deployed fresh is not taken for the source",
         );
     }
     if source.database == target.database {
