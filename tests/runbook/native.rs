@@ -120,11 +120,13 @@ fn what_postgresql_cannot_copy_is_said_and_can_be_mended() {
     )
     .unwrap();
     rig.on_target("ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'").unwrap();
-    rig.on_target(
-        "SELECT pg_reload_conf(); ALTER TABLE public.courier_messages ADD CONSTRAINT low CHECK (send_count < 70)",
-    )
-    .unwrap();
+    rig.on_target("SELECT pg_reload_conf()").unwrap();
+    // From where preflight does not see it any more.
+    arm(&rig, "copy-truncated", "stop");
     rig.want_with(Goal::Following, native()).unwrap();
+    reached(&rig, "copy-truncated");
+    rig.on_target("ALTER TABLE public.courier_messages ADD CONSTRAINT low CHECK (send_count < 70)").unwrap();
+    go_on(&rig);
     let refused = rig.refused();
     assert!(refused.contains("public.courier_messages") && refused.contains("log of"), "{refused}");
     rig.on_target("ALTER TABLE public.courier_messages DROP CONSTRAINT low").unwrap();
