@@ -108,29 +108,22 @@ impl Server {
     /// It holds the password, so it is one. TLS is demanded when the relation says that the server
     /// has it, but not verified: the CA would have to be a file on the subscribing server.
     pub fn conninfo(&self, database: &str, application_name: &str) -> Password {
-        let port = self.port.to_string();
-        let words = [
-            ("host", self.host.as_str()),
-            ("port", port.as_str()),
-            ("dbname", database),
-            ("user", self.user.as_str()),
-            ("password", self.password.reveal()),
-            ("application_name", application_name),
-            ("sslmode", if self.tls { "require" } else { "prefer" }),
-            ("connect_timeout", "10"),
-            ("keepalives", "1"),
-            ("keepalives_idle", "30"),
-            ("keepalives_interval", "10"),
-            ("keepalives_count", "3"),
-        ];
-        let quoted = words.map(|(key, value)| format!("{key}={}", conninfo_value(value)));
-        Password::new(quoted.join(" "))
+        let port = self.port;
+        let [user, password, host, database, name] =
+            [self.user.as_str(), self.password.reveal(), self.host.as_str(), database, application_name].map(escaped);
+        let tls = if self.tls { "require" } else { "prefer" };
+        Password::new(format!(
+            "postgresql://{user}:{password}@{host}:{port}/{database}?application_name={name}&sslmode={tls}\
+             &connect_timeout=10&keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3"
+        ))
     }
 }
 
-/// Quotes a value of a libpq connection string.
-fn conninfo_value(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+/// A value for a place in a URI, in ASCII alone. libpq takes back the very bytes; a word in a connection string of
+/// the other form would arrive in the encoding of the subscription's database, which another server's names are not in.
+fn escaped(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// An open connection and where it leads. Dereferences to the driver's client.
@@ -160,18 +153,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_conninfo_quotes_every_value_and_hides_in_debug() {
+    fn a_conninfo_escapes_every_value_and_hides_in_debug() {
         let server = Server {
-            host: "db.example".to_owned(),
+            host: "fd00::1".to_owned(),
             port: 5432,
             user: "it's".to_owned(),
             password: Password::new("a b'c\\d"),
             tls: true,
             ca: None,
         };
-        let conninfo = server.conninfo("kra tos", "ours");
-        assert!(conninfo.reveal().contains(r"user='it\'s' password='a b\'c\\d'"), "{}", conninfo.reveal());
-        assert!(conninfo.reveal().contains("dbname='kra tos'") && conninfo.reveal().contains("sslmode='require'"));
+        let conninfo = server.conninfo("krá/tos", "our name");
+        let expected = "postgresql://it%27s:a%20b%27c%5Cd@fd00%3A%3A1:5432/kr%C3%A1%2Ftos?application_name=our%20name&sslmode=require&";
+        assert!(conninfo.reveal().starts_with(expected), "{}", conninfo.reveal());
         assert_eq!(format!("{conninfo:?}"), "<redacted>");
         assert!(!format!("{server:?}").contains("b'c"));
     }

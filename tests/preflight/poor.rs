@@ -3,7 +3,7 @@
 use super::rig::{Expected, finding, look, run, until};
 use crate::catalogs::kratos_schema;
 use coordinator::migration::OrderChoice;
-use coordinator::steps::preflight::report;
+use coordinator::steps::preflight::{Verdict, report};
 use peers::cluster::{Cluster, Mode};
 use peers::places::{postgresql_program, run as execute, unprivileged};
 
@@ -86,6 +86,9 @@ fn servers_without_room_are_refused() {
     for expected in POOR {
         expected.insist(&findings);
     }
+    // A name that the source's encoding cannot carry is no hindrance.
+    let way_back = finding(&findings, "source-reaches-target");
+    assert_eq!(way_back.verdict, Verdict::Pass, "{way_back:?}");
     // A server that finds this file starts as a standby.
     target.stop(Mode::Fast).unwrap();
     std::fs::write(target.data_path().join("standby.signal"), "").unwrap();
