@@ -4,16 +4,22 @@ use super::context::{Answer, Context, Outcome};
 use super::observe::human_bytes;
 use super::prepare::forward;
 use super::world::World;
-use crate::migration::{Failure, State, Step};
+use crate::migration::{Failure, Run, State, Step};
 use crate::postgres::connect::Password;
 use crate::postgres::names::{PREFIX, RunId};
 use crate::postgres::subscription::SubscriptionSpec;
 use crate::postgres::{Session, slot, subscription};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long the apply worker may take to end.
 const WORKER_ENDS: Duration = Duration::from_secs(30);
+
+/// How soon a subscription that catches up is looked at again.
+const LOOKS_AGAIN: Duration = Duration::from_millis(200);
+
+/// The note of the copy that the subscription was created on.
+const CREATED: &str = "created-at";
 
 /// Creates the subscription where it is missing, enables it, waits until it is nearly caught up.
 ///
@@ -26,6 +32,10 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let target = context.world.target("follow").await?;
     let name = forward(context)?;
     if subscription::state(&target, &name).await?.is_none() {
+        if was_created(context.run()?) {
+            // Dropped by hand, and with it how far it was: the watch finds that, and a new copy follows.
+            return Ok(Outcome::Again(LOOKS_AGAIN));
+        }
         let world = context.world;
         let spec = SubscriptionSpec {
             name: name.clone(),
@@ -37,8 +47,22 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         };
         subscription::create(&world.target, &world.target_database, &spec).await?;
     }
+    if !was_created(context.run()?) {
+        let point = copied_at(context.run()?);
+        context.note(Step::Follow, CREATED, point).await?;
+    }
     subscription::enable(&target, &name).await?;
     caught_up(context, &target, &name, Step::Follow).await
+}
+
+/// The place in the source's WAL that the copy began at; null for a copy that PostgreSQL's own engine made.
+fn copied_at(run: &Run) -> Value {
+    run.note(Step::Copy, "slot").and_then(|slot| slot.get("consistent-point")).cloned().unwrap_or_default()
+}
+
+/// True once the subscription on this very copy was created: if it is not there then, somebody dropped it.
+pub fn was_created(run: &Run) -> bool {
+    run.note(Step::Follow, CREATED) == Some(&copied_at(run))
 }
 
 /// How the target reaches the source.
@@ -90,7 +114,7 @@ pub async fn caught_up(context: &mut Context<'_>, target: &Session, name: &str, 
     if slot.active_pid.is_some() && state.worker_pid.is_some() && lag <= context.settings().max_lag_bytes {
         return Ok(Outcome::Done(json!({"lag-bytes": lag})));
     }
-    Ok(Outcome::Again(Duration::from_millis(200)))
+    Ok(Outcome::Again(LOOKS_AGAIN))
 }
 
 /// Stops the subscription; the slot keeps what comes meanwhile.

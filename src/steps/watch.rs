@@ -10,7 +10,7 @@ use crate::postgres::{inspect, publication, slot, subscription};
 use std::time::{Duration, Instant};
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_secs(1);
+pub const EVERY: Duration = Duration::from_secs(1);
 
 /// An enabled subscription that keeps its worker for this long has nothing to hold against it.
 const HEALTHY: Duration = Duration::from_secs(60);
@@ -156,8 +156,8 @@ async fn replication(context: &mut Context<'_>, run: &Run) -> Result<Option<Reco
     let target = context.world.target("watch").await?;
     let subscription = match subscription::state(&target, &name).await? {
         Some(subscription) => subscription,
-        // It may be about to be created.
-        None if run.status(Step::Follow) == Status::Doing => return Ok(None),
+        // On a new copy it is about to be created.
+        None if !super::follow::was_created(run) => return Ok(None),
         None => return lost(format!("subscription {name} is gone on {}", target.address)),
     };
     if publication::tables_of(&source, &name).await?.is_none() {

@@ -2,8 +2,11 @@
 
 use super::rig::{LONG, Rig};
 use coordinator::migration::{Goal, Phase, Settings, Step};
+use coordinator::postgres::names::JOURNAL_SCHEMA;
+use coordinator::steps::watch;
 use peers::cluster::Mode;
 use peers::wait_for;
+use serde_json::json;
 
 /// The run's name of publication, slot and subscription.
 fn name(rig: &Rig) -> String {
@@ -113,4 +116,27 @@ fn while_following_and_while_fenced() {
     assert_eq!(rig.reach(Goal::Flipped).phase(), Phase::Flipped);
     rig.verified();
     rig.assert_equal();
+}
+
+/// The subscription of a new copy is not there before `follow` creates it, however long the copy takes: that is no loss.
+#[test]
+fn a_new_copy_that_takes_longer_than_a_look_is_the_last_one() {
+    let rig = Rig::new(14, 16, 300).unwrap();
+    rig.reach(Goal::Following);
+    let slot = json!({"kind": "noted", "step": "copy", "name": "slot"});
+    for by_hand in [drop_slot, drop_subscription] {
+        by_hand(&rig);
+        lost(&rig);
+        rig.stall_at(&slot).unwrap();
+        rig.want(Goal::Following).unwrap();
+        rig.stalled(&slot).unwrap();
+        // The copy has to outlast the pause between two looks: this is how long it takes, not a wait for something.
+        std::thread::sleep(2 * watch::EVERY);
+        rig.release().unwrap();
+        assert_eq!(rig.settled(LONG).unwrap().phase(), Phase::Following);
+        assert_follows(&rig);
+    }
+    let begun = json!({"kind": "started", "step": "copy"});
+    let copies = format!("SELECT count(*) FROM {JOURNAL_SCHEMA}.entry WHERE record @> '{begun}'");
+    assert_eq!(rig.on_journal(&copies).unwrap(), "3");
 }
