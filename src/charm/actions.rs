@@ -2,14 +2,14 @@
 //! for all of them.
 
 use super::event::Context;
-use super::gather::Gathered;
-use super::{broker, keep_worker, read_journal, relations, set_status, show, watch};
+use super::gather::{Gathered, Lacking};
+use super::parameters::Parameters;
+use super::{Journal, broker, is_finalized, keep_worker, relations, set_status, show, watch};
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Engine, Failure, Goal, Progress, Record, Settings, State, Verification, plan};
+use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
 use crate::steps::preflight::Verdict;
-use crate::steps::{Store, begin, preflight, verify};
-use serde_json::{Map, Value};
+use crate::steps::{begin, preflight, verify};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -46,8 +46,6 @@ pub struct Desk<'a> {
     pub context: &'a Context,
     /// What Juju says.
     pub gathered: &'a Gathered,
-    /// The journal.
-    pub store: &'a Store,
 }
 
 impl Desk<'_> {
@@ -66,169 +64,243 @@ pub fn command(context: &Context, action: &str) -> String {
 ///
 /// # Errors
 /// A hook tool's; refusals and failures are answers, so that results and databags are kept.
-pub async fn run(name: &str, tools: &HookTools, context: &Context, gathered: &Gathered) -> anyhow::Result<()> {
-    let parameters = tools.action_parameters()?;
-    let (reply, state, progress) = answer(name, &parameters, tools, context, gathered).await?;
+pub async fn run(name: &str, tools: &HookTools, context: &Context, gathered: &mut Gathered) -> anyhow::Result<()> {
+    let given = tools.action_parameters()?;
+    // A hook may not have come since we became the leader.
+    if gathered.leader {
+        relations::write_all(tools, &gathered.relations.requests)?;
+    }
+    let mut journal = Journal::open(context, gathered).await;
+    let desk = Desk { tools, context, gathered };
+    let reply = match Parameters::read(name, &given) {
+        Err(sentence) => Reply::refused(sentence, ""),
+        Ok(parameters) => answer(name, &parameters, &desk, &mut journal).await?,
+    };
+    tell_consumers(&desk, &mut journal).await?;
     let mut results = reply.more;
+    let state = journal.as_ref().ok().map(|journal| &journal.state);
+    let phase = match state {
+        _ if is_finalized(gathered, state) => Phase::Finalized.name(),
+        Some(state) => state.phase().name(),
+        None => "unknown",
+    };
     results.insert("outcome".into(), reply.outcome.into());
-    results.insert("phase".into(), state.phase().name().into());
+    results.insert("phase".into(), phase.into());
     results.insert("message".into(), reply.message.clone());
     results.insert("next".into(), reply.next);
-    if let Some(run) = &state.run {
+    if let Some(run) = state.and_then(|state| state.run.as_ref()) {
         results.insert("run".into(), run.id.clone());
     }
     tools.set_results(&results)?;
     if matches!(reply.outcome, "refused" | "failed") {
         tools.fail_action(&reply.message)?;
     }
-    set_status(tools, context, gathered, Ok((&state, &progress)))
+    set_status(tools, context, gathered, &journal)
+}
+
+/// What changed while the action ran reaches the consumers with it.
+async fn tell_consumers(desk: &Desk<'_>, journal: &mut Result<Journal, String>) -> anyhow::Result<()> {
+    if !desk.gathered.leader {
+        return Ok(());
+    }
+    if let Ok(open) = journal
+        && let Err(sentence) = open.refresh(desk.gathered).await
+    {
+        *journal = Err(sentence);
+    }
+    let record = broker::tell(desk.tools, desk.gathered, journal.as_ref().ok().map(|journal| &journal.state))?;
+    if let (Some(record), Ok(open)) = (record, &mut *journal)
+        && let Err(sentence) = open.append(desk.gathered, &record).await
+    {
+        *journal = Err(sentence);
+    }
+    Ok(())
 }
 
 async fn answer(
     name: &str,
-    parameters: &Map<String, Value>,
-    tools: &HookTools,
-    context: &Context,
-    gathered: &Gathered,
-) -> anyhow::Result<(Reply, State, Progress)> {
-    let nothing = |reply| Ok((reply, State::default(), Progress::default()));
+    parameters: &Parameters,
+    desk: &Desk<'_>,
+    journal: &mut Result<Journal, String>,
+) -> anyhow::Result<Reply> {
+    let (context, gathered) = (desk.context, desk.gathered);
     if !gathered.leader {
         let sentence =
             format!("cannot {name}: {} does not lead (or the controller is away); run it on the leader", context.unit);
-        return nothing(Reply::refused(sentence, command(context, name)));
+        return Ok(Reply::refused(sentence, command(context, name)));
     }
-    // A hook may not have come since we became the leader.
-    relations::write_all(tools, &gathered.relations.requests)?;
-    if let Err(lacking) = &gathered.world {
-        // What comes by itself only has to be waited for.
-        let next = if lacking.person { String::new() } else { command(context, name) };
-        return nothing(Reply::refused(lacking.sentence.clone(), next));
+    if name == "show" {
+        return Ok(show::reply(desk, journal, parameters));
     }
-    let (store, mut state, mut progress) = match read_journal(gathered).await {
-        Ok(read) => read,
-        Err(sentence) => return nothing(Reply::failed(sentence, command(context, name))),
+    if is_finalized(gathered, journal.as_ref().ok().map(|journal| &journal.state)) {
+        return Ok(finalized(name, desk, journal));
+    }
+    // Without a place for the journal the other side may lack too: the first of them is named.
+    if let (Err(lacking), Err(_)) = (&gathered.world, &gathered.journal) {
+        return Ok(lacks(desk, name, lacking));
+    }
+    let journal = match journal {
+        Ok(journal) => journal,
+        Err(sentence) => return Ok(Reply::failed(sentence.clone(), command(context, name))),
     };
-    let desk = Desk { tools, context, gathered, store: &store };
-    let reply = match name {
-        "preflight" => check(&desk, &state).await,
-        "show" => show::reply(&desk, &state, &progress, parameters),
-        "verify" => compare(&desk, &state, wait_of(parameters)).await,
-        _ => match request(name, parameters, gathered) {
-            Err(reply) => reply,
-            Ok(request) => ask(&desk, request, &mut state, wait_of(parameters)).await?,
-        },
-    };
-    store.refresh(&mut state).await?;
-    progress = store.progress().await.unwrap_or(progress);
-    if let Some(record) = broker::tell(tools, gathered, &state)? {
-        store.append(&record).await?;
-        store.refresh(&mut state).await?;
+    match name {
+        "preflight" => Ok(check(desk, &journal.state).await),
+        "verify" => Ok(compare(desk, &journal.state, wait_of(parameters)).await),
+        _ => ask(desk, name, parameters, journal).await,
     }
-    Ok((reply, state, progress))
+}
+
+/// What lacks is named with its cure; what comes by itself only has to be waited for.
+fn lacks(desk: &Desk<'_>, name: &str, lacking: &Lacking) -> Reply {
+    let next = if lacking.person { String::new() } else { desk.command(name) };
+    Reply::refused(lacking.sentence.clone(), next)
+}
+
+/// After `finalize` nothing is left to do: said again, and anything else is refused.
+fn finalized(name: &str, desk: &Desk<'_>, journal: &Result<Journal, String>) -> Reply {
+    if name == "finalize" {
+        return watch::finalized(desk, journal.as_ref().ok());
+    }
+    let sentence =
+        format!("cannot {name}: this migration is finalized; deploy another coordinator for another migration");
+    Reply::refused(sentence, desk.command("show"))
 }
 
 /// Writes the request unless it is already the goal, and watches it.
-async fn ask(desk: &Desk<'_>, request: Request, state: &mut State, wait: Duration) -> anyhow::Result<Reply> {
-    if let Err(refusal) = plan::admit(&request.action, request.goal, state) {
+async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut Journal) -> anyhow::Result<Reply> {
+    let state = &journal.state;
+    let request = request(name, parameters, desk.gathered, state);
+    if let Err(refusal) = plan::admit(name, request.goal, state) {
         return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));
     }
-    if state.request.as_ref() != Some(&request) {
-        desk.store.append(&Record::Requested(request.clone())).await?;
-        desk.store.refresh(state).await?;
+    if request.goal == Goal::RolledBack && state.active().is_none() && state.request.is_none() {
+        return Ok(Reply {
+            outcome: "done",
+            message: watch::sentence(&request, state),
+            next: desk.command(plan::usual_next(state)),
+            more: BTreeMap::new(),
+        });
     }
-    keep_worker(desk.context, desk.gathered)?;
-    watch::watch(desk, &request, state, wait).await
+    if let Some(bad) = desk.gathered.config.bad_among(&needed_options(name, parameters, state)) {
+        return Ok(Reply::refused(bad.to_string(), ""));
+    }
+    // What was begun goes back and ends with nothing but the databases.
+    let lacking = match request.goal {
+        Goal::RolledBack | Goal::Finalized => desk.gathered.world.as_ref().err().cloned(),
+        _ => desk.gathered.unrelated(desk.context),
+    };
+    if let Some(lacking) = lacking {
+        return Ok(lacks(desk, name, &lacking));
+    }
+    // A worker that was told something else must not take the request.
+    keep_worker(desk.context, desk.gathered, Some(state))?;
+    if state.request.as_ref() != Some(&request)
+        && let Err(sentence) = journal.append(desk.gathered, &Record::Requested(request.clone())).await
+    {
+        return Ok(Reply::failed(sentence, desk.command(name)));
+    }
+    watch::watch(desk, &request, journal, wait_of(parameters)).await
 }
 
-/// An integer parameter; Juju may send numbers as floats.
-fn number(parameters: &Map<String, Value>, name: &str) -> u64 {
-    parameters
-        .get(name)
-        .and_then(|value| value.as_u64().or_else(|| value.as_f64().map(|float| float.max(0.0) as u64)))
-        .unwrap_or(0)
+fn wait_of(parameters: &Parameters) -> Duration {
+    Duration::from_secs(parameters.number("wait"))
 }
 
-fn text<'a>(parameters: &'a Map<String, Value>, name: &str) -> &'a str {
-    parameters.get(name).and_then(Value::as_str).unwrap_or_default()
+/// The options whose values an action uses now. A run that is under way has its order.
+fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'static str> {
+    let outage = ["outage-limit", "max-lag-bytes", "lock-timeout-ms", "verification"];
+    let copy = ["copy-jobs", "lock-timeout-ms"];
+    let mut needed = match (name, state.active()) {
+        ("rollback" | "finalize", _) => Vec::new(),
+        (_, None) => [&outage[..], &copy, &["order"]].concat(),
+        ("migrate", Some(_)) => [&outage[..], &copy].concat(),
+        ("replicate", Some(_)) => copy.to_vec(),
+        ("drain" | "cut-over", Some(_)) => outage.to_vec(),
+        _ => Vec::new(),
+    };
+    needed.retain(|option| match *option {
+        "outage-limit" => parameters.number("outage-limit") == 0,
+        "copy-jobs" => parameters.number("jobs") == 0,
+        "verification" => parameters.text("verification").is_empty(),
+        _ => true,
+    });
+    needed
 }
 
-fn flag(parameters: &Map<String, Value>, name: &str, default: bool) -> bool {
-    parameters.get(name).and_then(Value::as_bool).unwrap_or(default)
-}
-
-fn wait_of(parameters: &Map<String, Value>) -> Duration {
-    Duration::from_secs(number(parameters, "wait"))
-}
-
-/// The request that an action's parameters make.
-fn request(name: &str, parameters: &Map<String, Value>, gathered: &Gathered) -> Result<Request, Reply> {
+/// The request that an action's parameters make. The parameters are those of a known action.
+fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &State) -> Request {
     let goal = match name {
         "replicate" => Goal::Following,
         "drain" => Goal::Drained,
         "refresh" => Goal::Refreshed,
         "run-migration" => Goal::Migrated,
-        "flip-traffic" | "cut-over" => Goal::Flipped,
         "rollback" => Goal::RolledBack,
         "finalize" => Goal::Finalized,
-        "migrate" => match text(parameters, "until") {
+        _ => match parameters.text("until") {
             "following" => Goal::Following,
             "migrated" => Goal::Migrated,
             "drained" => Goal::Drained,
             _ => Goal::Flipped,
         },
-        _ => return Err(Reply::refused(format!("cannot {name}: this charm has no such action; run show"), "")),
     };
-    let settings = settings(name, parameters, gathered)?;
-    Ok(Request {
-        settings,
+    Request {
+        settings: settings(parameters, gathered, state),
         with_refresh: matches!(name, "refresh" | "migrate"),
-        channel: text(parameters, "channel").to_owned(),
-        revision: number(parameters, "revision"),
-        migration_timeout: number(parameters, "timeout"),
-        keep_source_fenced: flag(parameters, "keep-source-fenced", true),
-        accept_unverified: flag(parameters, "accept-unverified", false),
+        channel: parameters.text("channel").to_owned(),
+        revision: parameters.number("revision"),
+        migration_timeout: parameters.number("timeout"),
+        keep_source_fenced: name != "finalize" || parameters.flag("keep-source-fenced"),
+        accept_unverified: parameters.flag("accept-unverified"),
         ..Request::plain(name, goal)
-    })
+    }
 }
 
-/// Config, and what the action's own parameters change in it.
-fn settings(name: &str, parameters: &Map<String, Value>, gathered: &Gathered) -> Result<Settings, Reply> {
-    let mut settings = match &gathered.config {
-        Ok(config) => config.settings.clone(),
-        Err(bad) => return Err(Reply::refused(bad.to_string(), "")),
-    };
-    match number(parameters, "outage-limit") {
-        0 => {}
-        limit @ 1..30 => {
-            let sentence = format!(
-                "cannot {name}: the parameter outage-limit is {limit}; give at least 30 seconds, or 0 for the option's"
-            );
-            return Err(Reply::refused(sentence, ""));
+/// Config, and what the action's own parameters change in it. An option that cannot be used and is not needed
+/// stays as the last request had it.
+fn settings(parameters: &Parameters, gathered: &Gathered, state: &State) -> Settings {
+    let mut settings = gathered.config.settings.clone();
+    if let Some(last) = state.request.as_ref().or(state.last_request.as_ref()).map(|request| &request.settings) {
+        for bad in &gathered.config.bad {
+            match bad.option {
+                "outage-limit" => settings.outage_limit = last.outage_limit,
+                "max-lag-bytes" => settings.max_lag_bytes = last.max_lag_bytes,
+                "order" => settings.order = last.order,
+                "copy-jobs" => settings.copy_jobs = last.copy_jobs,
+                "lock-timeout-ms" => settings.lock_timeout_ms = last.lock_timeout_ms,
+                "verification" => settings.verification = last.verification,
+                _ => {}
+            }
         }
-        limit => settings.outage_limit = limit,
     }
-    if let jobs @ 1.. = number(parameters, "jobs") {
+    if let limit @ 1.. = parameters.number("outage-limit") {
+        settings.outage_limit = limit;
+    }
+    if let jobs @ 1.. = parameters.number("jobs") {
         settings.copy_jobs = usize::try_from(jobs).unwrap_or(64);
     }
-    if text(parameters, "engine") == "native" {
+    if parameters.text("engine") == "native" {
         settings.engine = Engine::Native;
     }
-    match text(parameters, "verification") {
+    match parameters.text("verification") {
         "twin" => settings.verification = Verification::Twin,
         "strict" => settings.verification = Verification::Strict,
         "counts" => settings.verification = Verification::Counts,
         _ => {}
     }
-    Ok(settings)
+    settings
 }
 
 /// `preflight`: every check, one verdict each.
 async fn check(desk: &Desk<'_>, state: &State) -> Reply {
-    let (Ok(world), Ok(config)) = (&desk.gathered.world, &desk.gathered.config) else {
-        return Reply::refused("cannot check: the relations are not complete; see juju status", "");
+    if let Some(lacking) = desk.gathered.lacking(desk.context) {
+        return lacks(desk, "preflight", &lacking);
+    }
+    let world = match &desk.gathered.world {
+        Ok(world) => world,
+        Err(lacking) => return lacks(desk, "preflight", lacking),
     };
     let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
-    let look = begin::look(world, &desk.gathered.applications, &config.settings, run);
+    let look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
     let findings = preflight::preflight(look).await;
     let (failed, warned) = (preflight::failed(&findings), preflight::warned(&findings));
     let mut reply = Reply {
@@ -254,12 +326,13 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
 
 /// `verify`: compares while the target follows. Only reads, so it runs here and not in the worker.
 async fn compare(desk: &Desk<'_>, state: &State, wait: Duration) -> Reply {
-    let Ok(world) = &desk.gathered.world else {
-        return Reply::refused("cannot verify: the relations are not complete; see juju status", "");
-    };
     let run = match plan::admit_verify(state) {
         Ok(run) => run,
         Err(refusal) => return Reply::refused(refusal.sentence, desk.command(&refusal.instead)),
+    };
+    let world = match &desk.gathered.world {
+        Ok(world) => world,
+        Err(lacking) => return lacks(desk, "verify", lacking),
     };
     let compared = tokio::time::timeout(wait.max(Duration::from_secs(1)), verify::online(world, run)).await;
     match compared {

@@ -19,6 +19,8 @@ pub struct Config {
     pub settings: Settings,
     /// The least important lines that are logged.
     pub log_level: LevelFilter,
+    /// The options whose values cannot be used, in the order of `config.yaml`; they have their defaults here.
+    pub bad: Vec<BadOption>,
 }
 
 /// An option whose value cannot be used.
@@ -34,29 +36,32 @@ pub struct BadOption {
 }
 
 impl Config {
-    /// Reads what `config-get --all` answered; an option that is not set has its default.
-    ///
-    /// # Errors
-    /// The first [`BadOption`], in the order of `config.yaml`.
-    pub fn from_options(options: &Map<String, Value>) -> Result<Self, BadOption> {
-        let options = Options(options);
+    /// Reads what `config-get --all` answered; an option that is not set, or cannot be used, has its default.
+    pub fn from_options(options: &Map<String, Value>) -> Self {
+        let mut options = Options { options, bad: Vec::new() };
         let default = Settings::default();
-        Ok(Self {
-            source_application: options.application("source-application")?,
-            target_application: options.application("target-application")?,
-            source_database_name: options.database("source-database-name")?,
-            target_database_name: options.database("target-database-name")?,
+        Self {
+            source_application: options.application("source-application"),
+            target_application: options.application("target-application"),
+            source_database_name: options.database("source-database-name"),
+            target_database_name: options.database("target-database-name"),
             settings: Settings {
-                outage_limit: options.number("outage-limit", 30, 86_400, default.outage_limit)?,
-                max_lag_bytes: options.number("max-lag-bytes", 0, 1 << 40, default.max_lag_bytes)?,
-                order: options.choice("order", &ORDERS, default.order)?,
-                copy_jobs: options.number("copy-jobs", 0, 64, default.copy_jobs as u64)? as usize,
-                lock_timeout_ms: options.number("lock-timeout-ms", 1, 60_000, default.lock_timeout_ms)?,
-                verification: options.choice("verification", &VERIFICATIONS, default.verification)?,
+                outage_limit: options.number("outage-limit", 30, 86_400, default.outage_limit),
+                max_lag_bytes: options.number("max-lag-bytes", 0, 1 << 40, default.max_lag_bytes),
+                order: options.choice("order", &ORDERS, default.order),
+                copy_jobs: options.number("copy-jobs", 0, 64, default.copy_jobs as u64) as usize,
+                lock_timeout_ms: options.number("lock-timeout-ms", 1, 60_000, default.lock_timeout_ms),
+                verification: options.choice("verification", &VERIFICATIONS, default.verification),
                 engine: default.engine,
             },
-            log_level: options.choice("log-level", &LEVELS, LevelFilter::Info)?,
-        })
+            log_level: options.choice("log-level", &LEVELS, LevelFilter::Info),
+            bad: options.bad,
+        }
+    }
+
+    /// The first of these options that cannot be used.
+    pub fn bad_among(&self, names: &[&str]) -> Option<&BadOption> {
+        self.bad.iter().find(|bad| names.contains(&bad.option))
     }
 }
 
@@ -75,51 +80,61 @@ const LEVELS: [(&str, LevelFilter); 5] = [
     ("trace", LevelFilter::Trace),
 ];
 
-struct Options<'a>(&'a Map<String, Value>);
+struct Options<'a> {
+    options: &'a Map<String, Value>,
+    bad: Vec<BadOption>,
+}
 
-impl Options<'_> {
+impl<'a> Options<'a> {
     /// A value that is set: neither absent, nor null, nor an empty text.
-    fn set(&self, option: &str) -> Option<&Value> {
-        self.0.get(option).filter(|value| !value.is_null() && value.as_str() != Some(""))
+    fn set(&self, option: &str) -> Option<&'a Value> {
+        self.options.get(option).filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
-    fn bad(&self, option: &'static str, accepted: impl Into<String>) -> BadOption {
-        let value = self.0.get(option).unwrap_or(&Value::Null).to_string();
-        BadOption { option, value, accepted: accepted.into() }
-    }
-
-    /// A whole number in a range; JSON may bring it as a float.
-    fn number(&self, option: &'static str, least: u64, most: u64, default: u64) -> Result<u64, BadOption> {
-        let Some(value) = self.set(option) else { return Ok(default) };
-        let whole =
-            value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
-        whole
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| self.bad(option, format!("a whole number from {least} to {most}")))
-    }
-
-    fn choice<T: Copy>(&self, option: &'static str, choices: &[(&str, T)], default: T) -> Result<T, BadOption> {
-        let Some(value) = self.set(option) else { return Ok(default) };
-        let found = choices.iter().find(|(name, _)| value.as_str() == Some(*name));
-        found.map(|(_, choice)| *choice).ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            self.bad(option, format!("one of {}", names.join(", ")))
+    /// What a value that is set means, or else the default.
+    fn read<T>(
+        &mut self,
+        option: &'static str,
+        default: T,
+        take: impl FnOnce(&Value) -> Option<T>,
+        accepted: impl FnOnce() -> String,
+    ) -> T {
+        let Some(value) = self.set(option) else { return default };
+        take(value).unwrap_or_else(|| {
+            self.bad.push(BadOption { option, value: value.to_string(), accepted: accepted() });
+            default
         })
     }
 
-    fn text(&self, option: &'static str, good: fn(&str) -> bool, accepted: &str) -> Result<Option<String>, BadOption> {
-        match self.set(option) {
-            None => Ok(None),
-            Some(Value::String(text)) if good(text) => Ok(Some(text.clone())),
-            Some(_) => Err(self.bad(option, accepted)),
-        }
+    /// A whole number in a range; JSON may bring it as a float.
+    fn number(&mut self, option: &'static str, least: u64, most: u64, default: u64) -> u64 {
+        let take = |value: &Value| {
+            let whole =
+                value.as_u64().or_else(|| value.as_f64().filter(|v| v.fract() == 0.0 && *v >= 0.0).map(|v| v as u64));
+            whole.filter(|number| (least..=most).contains(number))
+        };
+        self.read(option, default, take, || format!("a whole number from {least} to {most}"))
     }
 
-    fn application(&self, option: &'static str) -> Result<Option<String>, BadOption> {
+    fn choice<T: Copy>(&mut self, option: &'static str, choices: &[(&str, T)], default: T) -> T {
+        let take =
+            |value: &Value| choices.iter().find(|(name, _)| value.as_str() == Some(*name)).map(|(_, choice)| *choice);
+        self.read(option, default, take, || {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            format!("one of {}", names.join(", "))
+        })
+    }
+
+    fn text(&mut self, option: &'static str, good: fn(&str) -> bool, accepted: &str) -> Option<String> {
+        let take = |value: &Value| value.as_str().filter(|text| good(text)).map(|text| Some(text.to_owned()));
+        self.read(option, None, take, || accepted.to_owned())
+    }
+
+    fn application(&mut self, option: &'static str) -> Option<String> {
         self.text(option, is_application_name, "an application's name, as juju status shows it")
     }
 
-    fn database(&self, option: &'static str) -> Result<Option<String>, BadOption> {
+    fn database(&mut self, option: &'static str) -> Option<String> {
         let good = |text: &str| text.len() <= 63 && !text.contains('\0') && text.trim() == text;
         self.text(option, good, "a database's name: at most 63 bytes, no blank at its ends")
     }
@@ -140,14 +155,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(options: Value) -> Result<Config, BadOption> {
+    fn read(options: Value) -> Config {
         let Value::Object(map) = options else { panic!("an object") };
         Config::from_options(&map)
     }
 
     #[test]
     fn unset_options_have_their_defaults() {
-        let config = read(json!({"source-application": null, "order": ""})).unwrap();
+        let config = read(json!({"source-application": null, "order": ""}));
+        assert_eq!(config.bad, []);
         assert_eq!(config.settings, Settings::default());
         assert_eq!((config.source_application, config.log_level), (None, LevelFilter::Info));
     }
@@ -159,8 +175,8 @@ mod tests {
             "source-database-name": "iam_kratos", "target-database-name": "Odd name",
             "outage-limit": 600.0, "max-lag-bytes": 1, "order": "migrate-first", "copy-jobs": 64,
             "lock-timeout-ms": 60000, "verification": "strict", "log-level": "debug"
-        }))
-        .unwrap();
+        }));
+        assert_eq!(config.bad, []);
         assert_eq!(config.source_application.as_deref(), Some("kratos"));
         assert_eq!(config.target_database_name.as_deref(), Some("Odd name"));
         assert_eq!(config.settings.outage_limit, 600);
@@ -191,11 +207,13 @@ mod tests {
         ];
         for options in bad {
             let (option, value) = options.as_object().and_then(|map| map.iter().next()).unwrap();
-            let error = read(options.clone()).unwrap_err();
-            assert_eq!((error.option, &error.value), (option.as_str(), &value.to_string()));
+            let config = read(options.clone());
+            assert_eq!((config.bad[0].option, &config.bad[0].value), (option.as_str(), &value.to_string()));
+            // Beside it, everything is as if it were not set.
+            assert_eq!(Config { bad: Vec::new(), ..config }, read(json!({})));
         }
         assert_eq!(
-            read(json!({"order": "first"})).unwrap_err().to_string(),
+            read(json!({"order": "first"})).bad[0].to_string(),
             "cannot use the option order: its value is \"first\"; set it to one of auto, documented, migrate-first"
         );
     }

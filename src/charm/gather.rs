@@ -1,23 +1,40 @@
 //! Everything one run looks at, read once: options, leadership, relations, and what follows from them.
 
-use super::config::{BadOption, Config};
+use super::config::Config;
 use super::event::Context;
-use super::relations::{Access, RelationsFacts, Side};
+use super::memory::Memory;
+use super::relations::{Access, Mistake, RelationsFacts, Side};
 use crate::juju::{HookToolError, HookTools};
+use crate::postgres::Server;
 use crate::steps::{Application, Applications, World};
 
 /// What Juju says in this run.
 pub struct Gathered {
     /// Whether this unit leads.
     pub leader: bool,
-    /// The options, or the one that cannot be used.
-    pub config: Result<Config, BadOption>,
+    /// The options, and those that cannot be used.
+    pub config: Config,
     /// The relations.
     pub relations: RelationsFacts,
-    /// Both sides, or what they lack.
+    /// What the leader remembers without the journal.
+    pub memory: Memory,
+    /// Where the journal is: that needs nothing but the target's database.
+    pub journal: Result<JournalPlace, Lacking>,
+    /// Both sides, or what they lack. During a run the databases are those that it began with.
     pub world: Result<World, Lacking>,
-    /// What the relations tell of the applications.
+    /// What the relations tell of the applications, and during a run what they told before.
     pub applications: Applications,
+}
+
+/// The server and the database of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalPlace {
+    /// The target's server.
+    pub server: Server,
+    /// The coordinator's own database there.
+    pub database: String,
+    /// The PostgreSQL application, as this model calls it.
+    pub application: String,
 }
 
 /// What a migration lacks before anything can be asked of the databases.
@@ -29,6 +46,12 @@ pub struct Lacking {
     pub person: bool,
 }
 
+impl Lacking {
+    fn person(sentence: impl ToString) -> Self {
+        Self { sentence: sentence.to_string(), person: true }
+    }
+}
+
 impl Gathered {
     /// Asks Juju.
     ///
@@ -38,22 +61,59 @@ impl Gathered {
         let config = Config::from_options(&tools.config()?);
         let leader = tools.is_leader()?;
         let relations = RelationsFacts::gather(tools, context, leader)?;
-        let applications = applications(context, config.as_ref().ok(), &relations);
-        let world = world(context, config.as_ref(), &relations);
-        Ok(Self { leader, config, relations, world, applications })
+        let memory = if leader { Memory::read(tools, &context.application)? } else { Memory::default() };
+        let applications = applications(context, &config, &relations);
+        let journal = journal(context, &relations);
+        let world = world(context, &config, &relations, &applications);
+        Ok(Self { leader, config, relations, memory, journal, world, applications })
+    }
+
+    /// Takes over what a run that is under way was begun with: its databases stay the same to its end, and a name
+    /// that cannot be told any more is still known.
+    pub fn keep_to(&mut self, context: &Context, kept: &Applications) {
+        let (source, target) = (&mut self.applications.source, &mut self.applications.target);
+        for (now, kept, option) in
+            [(source, &kept.source, "source-application"), (target, &kept.target, "target-application")]
+        {
+            if !kept.database.is_empty() {
+                now.database.clone_from(&kept.database);
+            }
+            if now.name.is_empty() || self.config.bad_among(&[option]).is_some() {
+                now.name.clone_from(&kept.name);
+                now.model.clone_from(&kept.model);
+            }
+        }
+        self.world = world(context, &self.config, &self.relations, &self.applications);
+    }
+
+    /// What a migration lacks: an option or a relation, whether work that was begun needs it or not.
+    pub fn lacking(&self, context: &Context) -> Option<Lacking> {
+        self.config.bad.first().map(Lacking::person).or_else(|| self.unrelated(context))
+    }
+
+    /// The same without the options.
+    pub fn unrelated(&self, context: &Context) -> Option<Lacking> {
+        if let Err(lacking) = &self.world {
+            return Some(lacking.clone());
+        }
+        [Side::Source, Side::Target]
+            .into_iter()
+            .find_map(|side| ready(context, self.relations.kratos(side), side.kratos_endpoint()).err())
     }
 }
 
-fn applications(context: &Context, config: Option<&Config>, relations: &RelationsFacts) -> Applications {
+fn applications(context: &Context, config: &Config, relations: &RelationsFacts) -> Applications {
     let one = |side: Side| {
-        let Some(info) = relations.kratos(side).ready() else { return Application::default() };
-        let option = config.and_then(|config| named(config, side).0);
-        let names = info.names(side, option, None).ok();
+        let (application, _) = named(config, side);
+        let database = database(context, config, relations, side).unwrap_or_default();
+        let Some(info) = relations.kratos(side).ready() else { return Application { database, ..Default::default() } };
+        let names = info.names(side, application, None).ok();
         Application {
             name: names.as_ref().map_or_else(|| info.application.clone(), |names| names.application.clone()),
             model: names.filter(|names| names.model != context.model_name).map(|names| names.model),
             admin_endpoint: info.admin_endpoint().to_owned(),
             public_endpoint: info.public_endpoint().to_owned(),
+            database,
         }
     };
     Applications { source: one(Side::Source), target: one(Side::Target), coordinator: context.application.clone() }
@@ -67,29 +127,55 @@ fn named(config: &Config, side: Side) -> (Option<&str>, Option<&str>) {
     }
 }
 
-fn world(context: &Context, config: Result<&Config, &BadOption>, relations: &RelationsFacts) -> Result<World, Lacking> {
-    let person = |sentence: String| Lacking { sentence, person: true };
-    let config = config.map_err(|bad| person(bad.to_string()))?;
+/// The name of one side's identity database.
+fn database(context: &Context, config: &Config, relations: &RelationsFacts, side: Side) -> Result<String, Lacking> {
+    let options = match side {
+        Side::Source => ["source-application", "source-database-name"],
+        Side::Target => ["target-application", "target-database-name"],
+    };
+    if let Some(bad) = config.bad_among(&options) {
+        return Err(Lacking::person(bad));
+    }
+    let (application, database) = named(config, side);
+    let info = match (ready(context, relations.kratos(side), side.kratos_endpoint()), database) {
+        (Ok(info), _) => info,
+        (Err(_), Some(name)) => return Ok(name.to_owned()),
+        (Err(lacking), None) => return Err(lacking),
+    };
+    // Commands about the application need its name even where the database's is given.
+    Ok(info.names(side, application, database).map_err(Lacking::person)?.database)
+}
+
+fn journal(context: &Context, relations: &RelationsFacts) -> Result<JournalPlace, Lacking> {
+    if let Some(mistake @ Mistake::OneCluster(_)) = &relations.mistake {
+        return Err(Lacking::person(mistake));
+    }
+    let target = ready(context, &relations.target_database, Side::Target.database_endpoint())?;
+    Ok(JournalPlace {
+        server: target.server.clone(),
+        database: target.database.clone(),
+        application: target.application.clone(),
+    })
+}
+
+fn world(
+    context: &Context,
+    config: &Config,
+    relations: &RelationsFacts,
+    applications: &Applications,
+) -> Result<World, Lacking> {
     if let Some(mistake) = &relations.mistake {
-        return Err(person(mistake.to_string()));
+        return Err(Lacking::person(mistake));
     }
     let source = ready(context, &relations.source_database, Side::Source.database_endpoint())?;
     let target = ready(context, &relations.target_database, Side::Target.database_endpoint())?;
-    let database = |side: Side| -> Result<String, Lacking> {
-        let (application, database) = named(config, side);
-        let access = relations.kratos(side);
-        let info = match (ready(context, access, side.kratos_endpoint()), database) {
-            (Ok(info), _) => info,
-            (Err(_), Some(name)) => return Ok(name.to_owned()),
-            (Err(lacking), None) => return Err(lacking),
-        };
-        // Commands about the application need its name even where the database's is given.
-        let names = info.names(side, application, database).map_err(|unnamed| person(unnamed.to_string()))?;
-        Ok(names.database)
+    let name = |side: Side, application: &Application| match application.database.as_str() {
+        "" => database(context, config, relations, side),
+        name => Ok(name.to_owned()),
     };
     Ok(World {
-        source_database: database(Side::Source)?,
-        target_database: database(Side::Target)?,
+        source_database: name(Side::Source, &applications.source)?,
+        target_database: name(Side::Target, &applications.target)?,
         source: source.server.clone(),
         target: target.server.clone(),
         journal_database: target.database.clone(),
@@ -97,16 +183,13 @@ fn world(context: &Context, config: Result<&Config, &BadOption>, relations: &Rel
 }
 
 /// What a relation brings, or what it lacks as a sentence.
-fn ready<'a, T>(context: &Context, access: &'a Access<T>, endpoint: &str) -> Result<&'a T, Lacking> {
+pub fn ready<'a, T>(context: &Context, access: &'a Access<T>, endpoint: &str) -> Result<&'a T, Lacking> {
     match access {
         Access::Ready(value) => Ok(value),
-        Access::NoRelation => Err(Lacking {
-            sentence: format!(
-                "cannot begin: nothing is related to {endpoint}; run juju integrate {}:{endpoint} <application>",
-                context.application
-            ),
-            person: true,
-        }),
+        Access::NoRelation => Err(Lacking::person(format!(
+            "cannot begin: nothing is related to {endpoint}; run juju integrate {}:{endpoint} <application>",
+            context.application
+        ))),
         Access::Waiting(waiting) => Err(Lacking {
             sentence: format!("cannot use {endpoint}: {}; {}", waiting.found, waiting.cure),
             person: waiting.person,

@@ -6,19 +6,23 @@ pub mod broker;
 pub mod config;
 pub mod event;
 pub mod gather;
+pub mod memory;
+pub mod parameters;
 pub mod relations;
+pub mod retire;
 pub mod show;
 pub mod status;
 pub mod watch;
 
 use crate::juju::{HookTools, logging};
-use crate::migration::{Progress, State};
+use crate::migration::{Phase, Progress, Record, State};
+use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::Store;
 use crate::worker::control::{self, Handover};
 use event::{Context, Event};
-use gather::Gathered;
-use log::LevelFilter;
-use std::time::{SystemTime, UNIX_EPOCH};
+use gather::{Gathered, JournalPlace};
+use relations::Side;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Runs as the hook or action that the environment names.
 ///
@@ -34,13 +38,12 @@ pub fn main() -> anyhow::Result<()> {
     if matches!(context.event, Event::Stop | Event::Remove) {
         return control::stop(&context.charm_dir);
     }
-    let gathered = Gathered::new(&tools, &context)?;
-    let level = gathered.config.as_ref().map_or(LevelFilter::Info, |config| config.log_level);
-    logging::start_in_hook(tools.clone(), level);
+    let mut gathered = Gathered::new(&tools, &context)?;
+    logging::start_in_hook(tools.clone(), gathered.config.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = match &context.event {
-        Event::Action { name, .. } => runtime.block_on(actions::run(name, &tools, &context, &gathered)),
-        _ => runtime.block_on(reconcile(&tools, &context, &gathered)),
+        Event::Action { name, .. } => runtime.block_on(actions::run(name, &tools, &context, &mut gathered)),
+        _ => runtime.block_on(reconcile(&tools, &context, &mut gathered)),
     };
     log::logger().flush();
     result
@@ -49,53 +52,128 @@ pub fn main() -> anyhow::Result<()> {
 /// What every hook does.
 ///
 /// # Errors
-/// A hook tool's.
-pub async fn reconcile(tools: &HookTools, context: &Context, gathered: &Gathered) -> anyhow::Result<()> {
+/// A hook tool's, or the worker's that cannot be started or stopped.
+pub async fn reconcile(tools: &HookTools, context: &Context, gathered: &mut Gathered) -> anyhow::Result<()> {
     if gathered.leader {
         relations::write_all(tools, &gathered.relations.requests)?;
+        if matches!(context.event, Event::Start | Event::UpgradeCharm | Event::LeaderElected) {
+            tools.set_application_version(env!("CARGO_PKG_VERSION"))?;
+        }
     }
-    let journal = match (&gathered.world, gathered.leader) {
-        (Ok(_), true) => read_journal(gathered).await,
-        _ => Err("the leader reads the journal".to_owned()),
-    };
-    if let Ok((store, state, _)) = &journal
-        && let Some(record) = broker::tell(tools, gathered, state)?
+    let mut journal = Journal::open(context, gathered).await;
+    if gathered.leader
+        && let Some(record) = broker::tell(tools, gathered, journal.as_ref().ok().map(|journal| &journal.state))?
+        && let Ok(open) = &mut journal
+        && let Err(sentence) = open.append(gathered, &record).await
     {
-        store.append(&record).await?;
+        journal = Err(sentence);
     }
-    keep_worker(context, gathered)?;
-    set_status(tools, context, gathered, journal.as_ref().map(|(_, state, progress)| (state, progress)))?;
-    Ok(())
+    keep_worker(context, gathered, journal.as_ref().ok().map(|journal| &journal.state))?;
+    set_status(tools, context, gathered, &journal)
 }
 
-/// Opens the journal, keeps the applications' facts there and reads it.
-///
-/// # Errors
-/// A sentence for the status.
-pub async fn read_journal(gathered: &Gathered) -> Result<(Store, State, Progress), String> {
-    let world = gathered.world.as_ref().map_err(|lacking| lacking.sentence.clone())?;
-    let read = async {
-        let store = Store::open(&world.target, &world.journal_database, "charm").await?;
-        store.keep_applications(&gathered.applications).await?;
-        let state = store.load().await?;
-        let progress = store.progress().await?;
-        Ok::<_, crate::postgres::Error>((store, state, progress))
-    };
-    read.await.map_err(|error| format!("{error}; trying again at the next hook"))
+/// How long the journal may take to answer: a hook or an action never hangs on a server that does.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(8);
+
+/// The journal as a hook or an action has it.
+pub struct Journal {
+    /// Its tables.
+    pub store: Store,
+    /// Replayed.
+    pub state: State,
+    /// What the worker is doing.
+    pub progress: Progress,
 }
 
-/// A worker on the leader, as soon as both sides are known; none elsewhere.
-fn keep_worker(context: &Context, gathered: &Gathered) -> anyhow::Result<()> {
-    if !gathered.leader {
+impl Journal {
+    /// Opens the journal, keeps the applications' facts there and reads it. A run that is under way holds what we
+    /// gathered to what it began with.
+    ///
+    /// # Errors
+    /// A sentence for the status.
+    pub async fn open(context: &Context, gathered: &mut Gathered) -> Result<Self, String> {
+        if !gathered.leader {
+            return Err("cannot read the journal: this unit does not lead; run the action on the leader".to_owned());
+        }
+        let place = gathered.journal.clone().map_err(|lacking| lacking.sentence)?;
+        let read = async {
+            let store = Store::open(&place.server, &place.database, "charm").await?;
+            let state = store.load().await?;
+            if state.active().is_some() {
+                gathered.keep_to(context, &store.applications().await?);
+            }
+            store.keep_applications(&gathered.applications).await?;
+            let progress = store.progress().await?;
+            Ok(Self { store, state, progress })
+        };
+        answered(&place, read).await
+    }
+
+    /// Brings state and progress up to date.
+    ///
+    /// # Errors
+    /// A sentence for the status.
+    pub async fn refresh(&mut self, gathered: &Gathered) -> Result<(), String> {
+        let place = gathered.journal.clone().map_err(|lacking| lacking.sentence)?;
+        answered(&place, async {
+            self.store.refresh(&mut self.state).await?;
+            self.progress = self.store.progress().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Appends a record and takes it in.
+    ///
+    /// # Errors
+    /// A sentence for the status.
+    pub async fn append(&mut self, gathered: &Gathered, record: &Record) -> Result<(), String> {
+        let place = gathered.journal.clone().map_err(|lacking| lacking.sentence)?;
+        answered(&place, async {
+            self.store.append(record).await?;
+            self.store.refresh(&mut self.state).await
+        })
+        .await
+    }
+}
+
+/// What the journal's server answers within [`ANSWERS_WITHIN`], or a sentence with the cure.
+async fn answered<T>(
+    place: &JournalPlace,
+    asked: impl Future<Output = crate::postgres::Result<T>>,
+) -> Result<T, String> {
+    let cure = format!("{UNREACHABLE_CURE} (juju status {}), it is tried again at every hook", place.application);
+    match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error @ crate::postgres::Error::Found { .. })) => Err(error.to_string()),
+        Ok(Err(error)) => Err(format!("{error}; {cure}")),
+        Err(_) => {
+            let (address, limit) = (place.server.address(), ANSWERS_WITHIN.as_secs());
+            Err(format!("cannot read the journal: {address} did not answer within {limit} s; {cure}"))
+        }
+    }
+}
+
+/// True once nothing is left to do: by the journal, or by what was remembered where the journal is gone.
+pub fn is_finalized(gathered: &Gathered, state: Option<&State>) -> bool {
+    match state.filter(|state| state.run.is_some()) {
+        Some(state) => state.phase() == Phase::Finalized && state.active().is_none() && state.request.is_none(),
+        None => gathered.memory.finalized.is_some(),
+    }
+}
+
+/// A worker on the leader, as soon as both sides are known; none elsewhere, and none once all is done. One that
+/// lives is left alone while a relation or an option is in disorder: it goes on with what it was told.
+fn keep_worker(context: &Context, gathered: &Gathered, state: Option<&State>) -> anyhow::Result<()> {
+    if !gathered.leader || is_finalized(gathered, state) {
         return control::stop(&context.charm_dir);
     }
-    let Ok(world) = &gathered.world else { return Ok(()) };
-    let level = gathered.config.as_ref().map_or(LevelFilter::Info, |config| config.log_level);
+    let (Ok(world), Some(_)) = (&gathered.world, state) else { return Ok(()) };
     control::ensure(&Handover {
         world: world.clone(),
         unit: context.unit.clone(),
         charm_dir: context.charm_dir.clone(),
-        log_level: level.to_string(),
+        log_level: gathered.config.log_level.to_string(),
         relations: gathered.relations.database_relations(),
     })
 }
@@ -105,13 +183,23 @@ fn set_status(
     tools: &HookTools,
     context: &Context,
     gathered: &Gathered,
-    journal: Result<(&State, &Progress), &String>,
+    journal: &Result<Journal, String>,
 ) -> anyhow::Result<()> {
+    let lacking = gathered.lacking(context);
+    let state = journal.as_ref().ok().map(|journal| &journal.state);
+    let finalized = (gathered.leader && is_finalized(gathered, state)).then(|| status::Finalized {
+        target: gather::ready(context, &gathered.relations.target_kratos, Side::Target.kratos_endpoint())
+            .map(|info| info.application.clone()),
+        consumers: gathered.relations.consumers.len(),
+        source_related: !retire::source(context, gathered).is_empty(),
+        journal_gone: state.is_none_or(|state| state.run.is_none()),
+    });
     let view = status::View {
         leader: gathered.leader,
         application: &context.application,
-        lacking: gathered.world.as_ref().err(),
-        journal: journal.map_err(String::as_str),
+        finalized: finalized.as_ref(),
+        lacking: lacking.as_ref(),
+        journal: journal.as_ref().map(|journal| (&journal.state, &journal.progress)).map_err(String::as_str),
         now: now_ms(),
     };
     let (kind, message) = status::status(&view);

@@ -1,25 +1,62 @@
 //! `show`: the runbook as a person would want to read it, or the same as data.
 
 use super::actions::{Desk, Reply};
-use super::{status, watch};
+use super::parameters::Parameters;
+use super::relations::Side;
+use super::{Journal, is_finalized, status, watch};
 use crate::migration::{Progress, Run, State, Status, plan};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Answers `show`.
-pub fn reply(desk: &Desk<'_>, state: &State, progress: &Progress, parameters: &Map<String, Value>) -> Reply {
-    let as_json = parameters.get("format").and_then(Value::as_str) == Some("json");
-    let report = if as_json { data(state, progress).to_string() } else { text(desk, state, progress) };
+/// Answers `show`, with what is known where the journal cannot be read.
+pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Parameters) -> Reply {
+    let (gathered, lacking) = (desk.gathered, desk.gathered.lacking(desk.context));
+    let nothing = (State::default(), Progress::default());
+    let (state, progress) = match journal {
+        Ok(journal) => (&journal.state, &journal.progress),
+        Err(_) => (&nothing.0, &nothing.1),
+    };
+    let finalized = is_finalized(gathered, journal.as_ref().ok().map(|_| state));
+    let found = match (journal, lacking) {
+        _ if finalized => None,
+        (_, Some(lacking)) => Some(lacking.sentence),
+        (Err(sentence), None) => Some(sentence.clone()),
+        (Ok(_), None) => None,
+    };
+    let report = if parameters.text("format") == "json" {
+        let mut data = data(state, progress);
+        data["lacking"] = json!(found);
+        if journal.is_err() {
+            data["phase"] = json!("unknown");
+        }
+        data.to_string()
+    } else {
+        let mut text = text(desk, journal.as_ref().ok(), state, progress);
+        if let Some(found) = &found {
+            let _ = writeln!(text, "\nlacking: {found}");
+        }
+        text
+    };
     let mut more: BTreeMap<String, String> = watch::figures(state, progress);
     more.insert("report".into(), report);
-    let message = match (&state.failure, &progress.waiting) {
-        (Some(failure), _) => failure.sentence.clone(),
-        (None, Some(waiting)) if state.request.is_some() => waiting.reason.clone(),
+    if finalized {
+        let done = watch::finalized(desk, journal.as_ref().ok());
+        more.extend(done.more);
+        return Reply { outcome: "done", message: done.message, next: done.next, more };
+    }
+    let message = match (&state.failure, &progress.waiting, found) {
+        (_, _, Some(found)) => found,
+        (Some(failure), ..) => failure.sentence.clone(),
+        (None, Some(waiting), _) if state.request.is_some() => waiting.reason.clone(),
         _ => format!("phase {}", state.phase()),
     };
     let waited = progress.waiting.as_ref().filter(|_| state.request.is_some()).map(|w| w.next.clone());
-    let next = waited.filter(|next| !next.is_empty()).unwrap_or_else(|| desk.command(plan::usual_next(state)));
+    let usual = || match journal {
+        Ok(_) => desk.command(plan::usual_next(state)),
+        Err(_) => desk.command("show"),
+    };
+    let next = waited.filter(|next| !next.is_empty()).unwrap_or_else(usual);
     Reply { outcome: "done", message, next, more }
 }
 
@@ -52,30 +89,25 @@ fn data(state: &State, progress: &Progress) -> Value {
     })
 }
 
-fn text(desk: &Desk<'_>, state: &State, progress: &Progress) -> String {
+fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Progress) -> String {
     let mut out = String::new();
-    let world = desk.gathered.world.as_ref();
-    let applications = &desk.gathered.applications;
     // Writing to a String cannot fail.
-    let _ = match &state.run {
-        Some(run) => writeln!(out, "run {}, phase {}, order {}", run.id, run.phase, status::order_in_words(run.order)),
-        None => writeln!(out, "no run yet, phase {}", state.phase()),
+    let _ = match (&state.run, journal) {
+        (Some(run), _) => {
+            writeln!(out, "run {}, phase {}, order {}", run.id, run.phase, status::order_in_words(run.order))
+        }
+        (None, Some(_)) => writeln!(out, "no run yet, phase {}", state.phase()),
+        (None, None) => writeln!(out, "the journal cannot be read, so the phase is unknown"),
     };
-    if let Ok(world) = world {
-        let _ = writeln!(
-            out,
-            "source  {:<16} database {} on {}",
-            applications.source.name,
-            world.source_database,
-            world.source.address()
-        );
-        let _ = writeln!(
-            out,
-            "target  {:<16} database {} on {}",
-            applications.target.name,
-            world.target_database,
-            world.target.address()
-        );
+    let (gathered, applications) = (desk.gathered, &desk.gathered.applications);
+    for (label, side, application) in
+        [("source", Side::Source, &applications.source), ("target", Side::Target, &applications.target)]
+    {
+        let name = if application.name.is_empty() { "no Kratos" } else { &application.name };
+        let database = if application.database.is_empty() { "not known yet" } else { &application.database };
+        let server = gathered.relations.database(side).ready();
+        let server = server.map_or_else(|| "a server not known yet".to_owned(), |found| found.server.address());
+        let _ = writeln!(out, "{label}  {name:<16} database {database} on {server}");
     }
     if let Some(run) = &state.run {
         let _ = writeln!(out);

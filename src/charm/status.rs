@@ -11,6 +11,8 @@ pub struct View<'a> {
     pub leader: bool,
     /// Our application's name.
     pub application: &'a str,
+    /// Set once everything is done.
+    pub finalized: Option<&'a Finalized>,
     /// What the migration lacks, if anything.
     pub lacking: Option<&'a Lacking>,
     /// Journal and progress, or why they could not be read.
@@ -19,14 +21,30 @@ pub struct View<'a> {
     pub now: i64,
 }
 
+/// What is still of interest after `finalize`: the way of the target's facts to the consumers.
+#[derive(Clone, Debug)]
+pub struct Finalized {
+    /// The target's Kratos, or why its facts do not come.
+    pub target: Result<String, Lacking>,
+    /// How many consumers take them from us.
+    pub consumers: usize,
+    /// Whether something of the source is still related.
+    pub source_related: bool,
+    /// Whether the journal is gone.
+    pub journal_gone: bool,
+}
+
 /// The status to show.
 pub fn status(view: &View<'_>) -> (StatusKind, String) {
-    if let Some(lacking) = view.lacking {
-        let kind = if lacking.person { StatusKind::Blocked } else { StatusKind::Waiting };
-        return (kind, lacking.sentence.clone());
-    }
     if !view.leader {
         return (StatusKind::Active, "standing by; the leader coordinates".to_owned());
+    }
+    if let Some(finalized) = view.finalized {
+        return done(view, finalized);
+    }
+    if let Some(lacking) = view.lacking {
+        let kind = if lacking.person { StatusKind::Blocked } else { StatusKind::Waiting };
+        return (kind, format!("{}{}", lacking.sentence, meanwhile(view)));
     }
     match view.journal {
         Err(sentence) => (StatusKind::Waiting, sentence.to_owned()),
@@ -35,16 +53,62 @@ pub fn status(view: &View<'_>) -> (StatusKind, String) {
     }
 }
 
+/// Every status that names a command ends like this.
+fn next(message: impl std::fmt::Display, command: &str) -> String {
+    if command.is_empty() { message.to_string() } else { format!("{message}; next: {command}") }
+}
+
+/// `juju run <coordinator>/leader <action>`, or nothing for no action.
+fn command(view: &View<'_>, action: &str) -> String {
+    if action.is_empty() { String::new() } else { format!("juju run {}/leader {action}", view.application) }
+}
+
+/// After `finalize`: at rest as long as the target's facts reach the consumers.
+fn done(view: &View<'_>, finalized: &Finalized) -> (StatusKind, String) {
+    let Finalized { target, consumers, source_related, journal_gone } = finalized;
+    let target = match target {
+        Ok(target) => target,
+        Err(Lacking { sentence, person }) if *consumers > 0 => {
+            let kind = if *person { StatusKind::Blocked } else { StatusKind::Waiting };
+            return (
+                kind,
+                format!("finalized: consumers keep the target's address, but get no change of it; {sentence}"),
+            );
+        }
+        Err(_) => {
+            let remove = format!("juju remove-application {}", view.application);
+            return (StatusKind::Active, next("finalized: nothing is left to do here", &remove));
+        }
+    };
+    let journal = if *journal_gone { ", the journal is gone" } else { "" };
+    let text = match (source_related, consumers) {
+        (true, _) => format!("finalized: consumers use {target}, the source can go{journal}"),
+        (false, 0) => format!("finalized: nobody takes the address of {target} from here{journal}"),
+        (false, _) => format!("finalized: consumers use {target}{journal}"),
+    };
+    (StatusKind::Active, next(text, &command(view, "show")))
+}
+
+/// What must be seen even while an option or a relation is in disorder: the lease, and whom the outage waits for.
+fn meanwhile(view: &View<'_>) -> String {
+    let Ok((state, progress)) = view.journal else { return String::new() };
+    if state.active().is_none() {
+        return String::new();
+    }
+    let waited = progress.waiting.as_ref().filter(|_| state.request.is_some()).map_or("", |waiting| &waiting.next);
+    next(lease(view, progress), waited)
+}
+
 /// While a request is worked on.
 fn working(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, String) {
     if let Some(waiting) = &progress.waiting {
         return match waiting.next.as_str() {
             "" => (StatusKind::Waiting, format!("{}{}", waiting.reason, lease(view, progress))),
-            next => (StatusKind::Blocked, format!("{}{}; run {next}", waiting.reason, lease(view, progress))),
+            command => (StatusKind::Blocked, next(format!("{}{}", waiting.reason, lease(view, progress)), command)),
         };
     }
     if let Some(trouble) = &progress.trouble {
-        return (StatusKind::Waiting, trouble.clone());
+        return (StatusKind::Waiting, format!("{trouble}{}", lease(view, progress)));
     }
     let phase = state.phase();
     let text = if progress.text.is_empty() { progress.step.as_str() } else { progress.text.as_str() };
@@ -57,25 +121,15 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     if let Some(failure) = &state.failure {
         return (StatusKind::Blocked, failure.sentence.clone());
     }
-    let command = |action: &str| format!("juju run {}/leader {action}", view.application);
-    let next = match plan::usual_next(state) {
-        "" => String::new(),
-        action => format!("; run {}", command(action)),
-    };
+    let usual = command(view, plan::usual_next(state));
     let Some(run) = state.active() else {
-        let text = match state.phase() {
-            Phase::Finalized => {
-                "finalized: consumers use the target, nothing of ours is left in the databases".to_owned()
-            }
-            _ => format!("ready{next}"),
-        };
-        return (StatusKind::Active, text);
+        return (StatusKind::Active, next("ready", &usual));
     };
     if let Some(reason) = lost(run) {
-        return (StatusKind::Blocked, format!("{reason}; run {}", command("replicate")));
+        return (StatusKind::Blocked, next(reason, &command(view, "replicate")));
     }
     if let Some(trouble) = &progress.trouble {
-        return (StatusKind::Blocked, trouble.clone());
+        return (StatusKind::Blocked, format!("{trouble}{}", lease(view, progress)));
     }
     if let Some(found) = differing(run) {
         return (StatusKind::Blocked, found);
@@ -92,7 +146,7 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
         Phase::Flipped => ": consumers use the target".to_owned(),
         _ => lease(view, progress),
     };
-    (StatusKind::Active, format!("{}{detail}{next}", run.phase))
+    (StatusKind::Active, next(format!("{}{detail}", run.phase), &usual))
 }
 
 /// What was lost and not yet made good.
@@ -112,7 +166,8 @@ pub fn differing(run: &Run) -> Option<String> {
 
 /// How much longer writes may stay stopped.
 fn lease(view: &View<'_>, progress: &Progress) -> String {
-    match progress.lease_until {
+    let open = view.journal.is_ok_and(|(state, _)| matches!(state.phase(), Phase::Opened | Phase::Flipped));
+    match progress.lease_until.filter(|_| !open) {
         Some(until) if until > view.now => {
             format!(", writes stopped, at most {} s more", (until - view.now) / 1000)
         }
@@ -141,14 +196,21 @@ mod tests {
     }
 
     fn view<'a>(state: &'a State, progress: &'a Progress) -> View<'a> {
-        View { leader: true, application: "coordinator", lacking: None, journal: Ok((state, progress)), now: 1000 }
+        View {
+            leader: true,
+            application: "coordinator",
+            finalized: None,
+            lacking: None,
+            journal: Ok((state, progress)),
+            now: 1000,
+        }
     }
 
     #[test]
     fn nothing_begun_is_ready_and_names_the_first_action() {
         let (kind, message) = status(&view(&State::default(), &Progress::default()));
         assert_eq!(kind, StatusKind::Active);
-        assert_eq!(message, "ready; run juju run coordinator/leader preflight");
+        assert_eq!(message, "ready; next: juju run coordinator/leader preflight");
     }
 
     #[test]
@@ -169,6 +231,39 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_option_does_not_hide_the_lease() {
+        let order = Order::MigrateFirst;
+        let state = state(vec![Record::RunStarted { run: "r".into(), order, strict: false, reason: "test".into() }]);
+        let progress = Progress { lease_until: Some(61_000), ..Progress::default() };
+        let lacking = Lacking { sentence: "cannot use the option order: …".into(), person: true };
+        let mut view = view(&state, &progress);
+        view.lacking = Some(&lacking);
+        let shown = "cannot use the option order: …, writes stopped, at most 60 s more";
+        assert_eq!(status(&view), (StatusKind::Blocked, shown.to_owned()));
+    }
+
+    #[test]
+    fn finalized_is_at_rest_while_the_facts_reach_the_consumers() {
+        let (state, progress) = (State::default(), Progress::default());
+        let lacking =
+            Lacking { sentence: "cannot begin: nothing is related to source-database; …".into(), person: true };
+        let shown = |target: Result<String, Lacking>, consumers, source_related| {
+            let finalized = Finalized { target, consumers, source_related, journal_gone: false };
+            status(&View { finalized: Some(&finalized), lacking: Some(&lacking), ..view(&state, &progress) })
+        };
+        let active = |text: &str| (StatusKind::Active, text.to_owned());
+        let target = || Ok("kratos-new".to_owned());
+        let show = "; next: juju run coordinator/leader show";
+        let text = format!("finalized: consumers use kratos-new, the source can go{show}");
+        assert_eq!(shown(target(), 1, true), active(&text));
+        assert_eq!(shown(target(), 1, false), active(&format!("finalized: consumers use kratos-new{show}")));
+        let gone = || Err(Lacking { sentence: "nothing is related to target-kratos".into(), person: true });
+        assert_eq!(shown(gone(), 1, false).0, StatusKind::Blocked);
+        let remove = "finalized: nothing is left to do here; next: juju remove-application coordinator";
+        assert_eq!(shown(gone(), 0, false), active(remove));
+    }
+
+    #[test]
     fn a_lease_is_counted_down() {
         let progress = Progress { lease_until: Some(61_000), ..Progress::default() };
         assert_eq!(lease(&view(&State::default(), &progress), &progress), ", writes stopped, at most 60 s more");
@@ -181,6 +276,6 @@ mod tests {
         let waiting = Waiting { reason: "old release".into(), next: "juju refresh kratos-new".into() };
         let progress = Progress { waiting: Some(waiting), ..Progress::default() };
         let shown = status(&view(&state, &progress));
-        assert_eq!(shown, (StatusKind::Blocked, "old release; run juju refresh kratos-new".to_owned()));
+        assert_eq!(shown, (StatusKind::Blocked, "old release; next: juju refresh kratos-new".to_owned()));
     }
 }

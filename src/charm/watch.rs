@@ -2,9 +2,10 @@
 //! and running it again goes on watching.
 
 use super::actions::{Desk, Reply};
-use super::broker;
+use super::{Journal, broker, retire};
 use crate::migration::journal::{Request, Side};
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
+use crate::postgres::UNREACHABLE_CURE;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,11 +23,14 @@ const AT_LEAST: Duration = Duration::from_secs(4);
 /// By then what the progress says is about this request, and not about what was true before it.
 const CURRENT: Duration = Duration::from_secs(2);
 
+/// A server that does not answer for this long is told, and the action ends; the worker goes on trying.
+const UNREACHABLE: Duration = Duration::from_secs(4);
+
 /// Watches until the request is settled, waits for a person, or the time is over.
 ///
 /// # Errors
-/// The journal's or a hook tool's.
-pub async fn watch(desk: &Desk<'_>, request: &Request, state: &mut State, wait: Duration) -> anyhow::Result<Reply> {
+/// A hook tool's.
+pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wait: Duration) -> anyhow::Result<Reply> {
     let began = Instant::now();
     let wait = match (request.action.as_str(), wait.as_secs()) {
         ("run-migration", 0) if request.migration_timeout > 0 => Duration::from_secs(request.migration_timeout + 300),
@@ -35,20 +39,26 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, state: &mut State, wait: 
     }
     .max(AT_LEAST);
     // What was said before this request is not about it.
-    let mut shown = line(state, &desk.store.progress().await?);
+    let mut shown = line(&journal.state, &journal.progress);
     let mut shown_at = began.checked_sub(LINES).unwrap_or(began);
+    let mut unreachable = None;
     loop {
-        desk.store.refresh(state).await?;
-        if broker::wanted(state) == Side::Target
+        if let Err(sentence) = journal.refresh(desk.gathered).await {
+            // The request stands; only this look at it is over.
+            let next = desk.command(&request.action);
+            return Ok(Reply { outcome: "waiting", message: sentence, next, more: BTreeMap::new() });
+        }
+        let state = &journal.state;
+        if broker::wanted(&desk.gathered.memory, Some(state)) == Some(Side::Target)
             && state.active().is_some_and(|run| run.brokered != Some(Side::Target))
-            && let Some(record) = broker::tell(desk.tools, desk.gathered, state)?
+            && let Some(record) = broker::tell(desk.tools, desk.gathered, Some(state))?
+            && journal.append(desk.gathered, &record).await.is_ok()
         {
-            desk.store.append(&record).await?;
             continue;
         }
-        let progress = desk.store.progress().await?;
+        let (state, progress) = (&journal.state, &journal.progress);
         if state.request.is_none() && (settled(request, state) || state.failure.is_some()) {
-            return Ok(ended(desk, request, state, &progress));
+            return Ok(ended(desk, request, journal));
         }
         if let Some(waiting) = &progress.waiting
             && state.request.is_some()
@@ -59,17 +69,24 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, state: &mut State, wait: 
                 outcome: "waiting",
                 message: waiting.reason.clone(),
                 next: waiting.next.clone(),
-                more: figures(state, &progress),
+                more: figures(state, progress),
             });
         }
-        let line = line(state, &progress);
+        let line = line(state, progress);
         if line != shown && shown_at.elapsed() >= LINES {
             desk.tools.log_progress(&line)?;
             shown = line;
             shown_at = Instant::now();
         }
-        if began.elapsed() >= wait {
-            return Ok(still(desk, request, state, &progress));
+        let since = match &progress.trouble {
+            Some(trouble) if trouble.contains(UNREACHABLE_CURE) => *unreachable.get_or_insert_with(Instant::now),
+            _ => {
+                unreachable = None;
+                Instant::now()
+            }
+        };
+        if began.elapsed() >= wait || since.elapsed() >= UNREACHABLE {
+            return Ok(still(desk, request, state, progress));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -95,8 +112,12 @@ fn line(state: &State, progress: &Progress) -> String {
 }
 
 /// The request came to its end.
-fn ended(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress) -> Reply {
-    let more = figures(state, progress);
+fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal) -> Reply {
+    let state = &journal.state;
+    if request.goal == Goal::Finalized && state.failure.is_none() {
+        return finalized(desk, Some(journal));
+    }
+    let more = figures(state, &journal.progress);
     if let Some(failure) = &state.failure {
         let next = match request.goal {
             Goal::RolledBack | Goal::Finalized => desk.command(&request.action),
@@ -104,12 +125,26 @@ fn ended(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress)
         };
         return Reply { more, ..Reply::failed(failure.sentence.clone(), next) };
     }
-    let mut reply =
-        Reply { outcome: "done", message: sentence(request, state), next: desk.command(plan::usual_next(state)), more };
-    if request.goal == Goal::Finalized {
-        reply.next = retire(desk, state);
+    Reply { outcome: "done", message: sentence(request, state), next: desk.command(plan::usual_next(state)), more }
+}
+
+/// Everything is done: what is left is for a person, first to take the source away, and later the coordinator.
+pub fn finalized(desk: &Desk<'_>, journal: Option<&Journal>) -> Reply {
+    let mut more = journal.map(|journal| figures(&journal.state, &journal.progress)).unwrap_or_default();
+    let source = retire::source(desk.context, desk.gathered);
+    let coordinator = retire::coordinator(desk.tools, desk.context, desk.gathered);
+    more.insert("remove-coordinator".to_owned(), coordinator.join("\n"));
+    let kept = if more.contains_key("remove-source-fence") {
+        "; the source stays closed: only the statements in remove-source-fence, run there, would open it again"
+    } else {
+        ""
+    };
+    Reply {
+        outcome: "done",
+        message: format!("nothing of ours is left and the way back is closed{kept}"),
+        next: if source.is_empty() { coordinator } else { source }.join("\n"),
+        more,
     }
-    reply
 }
 
 /// The time is over; the work is not.
@@ -129,7 +164,7 @@ fn still(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress)
 }
 
 /// What was reached, in one sentence.
-fn sentence(request: &Request, state: &State) -> String {
+pub fn sentence(request: &Request, state: &State) -> String {
     let run = state.run.as_ref();
     match request.goal {
         Goal::Refreshed => "the target application has its new revision".into(),
@@ -144,27 +179,6 @@ fn sentence(request: &Request, state: &State) -> String {
         Goal::RolledBack => "the source takes writes, nothing of ours is left in either database".into(),
         Goal::Finalized => "nothing of ours is left; the way back is closed".into(),
     }
-}
-
-/// The commands that retire the source, one a line.
-fn retire(desk: &Desk<'_>, state: &State) -> String {
-    use super::relations::Side;
-    let coordinator = &desk.context.application;
-    let source = &desk.gathered.applications.source;
-    let mut lines = Vec::new();
-    if let Some(kratos) = desk.gathered.relations.kratos(Side::Source).ready() {
-        lines.push(kratos.removal());
-    }
-    lines.push(format!("juju remove-application {}{}", source.model_flag(), source.name));
-    if let Some(database) = desk.gathered.relations.database(Side::Source).ready() {
-        lines.push(format!("juju remove-relation {coordinator}:source-database {}", database.application));
-    }
-    let fence = state.run.as_ref().and_then(|run| run.output(Step::Finalize, "remove-source-fence"));
-    let kept = fence.and_then(Value::as_array).map(Vec::len).unwrap_or(0);
-    if kept > 0 {
-        lines.push("# to use the source's database again, run the statements in remove-source-fence there".into());
-    }
-    lines.join("\n")
 }
 
 /// Figures for results, where they exist.

@@ -1,4 +1,4 @@
-//! The unit's and the application's status.
+//! The unit's status; Juju makes the application's from those of its units.
 
 use super::hook_tool::{Call, HookToolError, HookTools};
 use serde::Deserialize;
@@ -58,14 +58,6 @@ impl HookTools {
             return Ok(());
         }
         self.run(Call::new("status-set", ["--", status.name(), message])).map(drop)
-    }
-
-    /// Sets the application's status; only the leader may.
-    ///
-    /// # Errors
-    /// [`super::Kind::NotLeader`] off the leader.
-    pub fn set_application_status(&self, status: StatusKind, message: &str) -> Result<(), HookToolError> {
-        self.run(Call::new("status-set", ["--application", "--", status.name(), message])).map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one way to open a connection.
 
-use super::error::{Error, Result};
+use super::error::{Error, NO_ANSWER, Result};
 use super::tls;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -8,6 +8,9 @@ use tokio_postgres::config::SslMode;
 
 /// How long a server may take to answer a connection attempt.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may take until a session is ready: a server that hangs accepts connections and says nothing.
+const READY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// A password. Shows itself nowhere: `Debug` is redacted and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +67,15 @@ impl Server {
     /// [`Error::Server`] when the server cannot be reached or refuses.
     pub async fn connect(&self, database: &str, purpose: &str) -> Result<Session> {
         let doing = format!("connect to database {database} on {}", self.address());
+        let ready = tokio::time::timeout(READY_TIMEOUT, self.open(database, purpose, &doing));
+        ready.await.unwrap_or_else(|_| {
+            Err(Error::Timeout { doing: doing.clone(), limit: READY_TIMEOUT, last_seen: NO_ANSWER.to_owned() })
+        })
+    }
+
+    async fn open(&self, database: &str, purpose: &str, doing: &str) -> Result<Session> {
         let config = self.config(database, purpose);
-        let (client, connection) = config.connect(tls::connector(self)?).await.map_err(Error::doing(doing.as_str()))?;
+        let (client, connection) = config.connect(tls::connector(self)?).await.map_err(Error::doing(doing))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 log::debug!("connection ended: {error}");
@@ -81,7 +91,7 @@ impl Server {
                  SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'",
             )
             .await
-            .map_err(Error::doing(doing.as_str()))?;
+            .map_err(Error::doing(doing))?;
         Ok(Session { client, database: database.to_owned(), address: self.address() })
     }
 

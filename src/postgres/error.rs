@@ -47,6 +47,12 @@ pub enum Error {
     },
 }
 
+/// What to do about a server that does not answer.
+pub const UNREACHABLE_CURE: &str = "see that this PostgreSQL runs and can be reached";
+
+/// The last state seen of a server that accepts connections and says nothing.
+pub(super) const NO_ANSWER: &str = "no answer";
+
 impl Error {
     /// Wraps a driver error: `.map_err(Error::doing("read the fence"))`.
     pub fn doing(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
@@ -69,6 +75,11 @@ impl Error {
             Self::Server { source, .. } => source.code(),
             _ => None,
         }
+    }
+
+    /// True when the server could not be reached or did not answer; [`UNREACHABLE_CURE`] is the cure.
+    pub fn is_unreachable(&self) -> bool {
+        self.is_connection() || matches!(self, Self::Timeout { last_seen, .. } if last_seen == NO_ANSWER)
     }
 
     /// True when the connection, not the statement, failed: the outcome is unknown, observe again.

@@ -24,4 +24,4 @@ pub mod survey;
 mod tls;
 
 pub use connect::{Password, Server, Session};
-pub use error::{Error, Result};
+pub use error::{Error, Result, UNREACHABLE_CURE};

@@ -3,8 +3,8 @@
 use super::store::Store;
 use super::world::{Applications, World};
 use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, State, Step, Waiting};
-use crate::postgres::Error;
 use crate::postgres::compare::{CompareProgress, Verdict};
+use crate::postgres::{Error, UNREACHABLE_CURE};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -138,6 +138,10 @@ impl From<Error> for Failure {
             });
         match (&error, heals) {
             (Error::Found { .. }, _) => Failure { sentence: error.to_string(), class: Class::Operator },
+            (_, true) if error.is_unreachable() => {
+                let sentence = format!("{error}; {UNREACHABLE_CURE}, it is tried again by itself");
+                Failure { sentence, class: Class::Retry }
+            }
             (_, true) => Failure { sentence: format!("{error}; trying again"), class: Class::Retry },
             (_, false) => {
                 Failure { sentence: format!("{error}; mend that and run the action again"), class: Class::Operator }

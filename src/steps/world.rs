@@ -61,6 +61,8 @@ pub struct Application {
     pub admin_endpoint: String,
     /// The public API's URL; empty while the relation gives none.
     pub public_endpoint: String,
+    /// Its database's name; empty while it cannot be told.
+    pub database: String,
 }
 
 impl Application {

@@ -7,7 +7,7 @@ pub mod wake;
 
 use crate::juju::logging;
 use crate::migration::{Class, Entry, Failure, Goal, Next, Progress, Record, State, Status, Step, plan};
-use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store};
+use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store, World};
 use control::Handover;
 use std::io::Read;
 use std::path::Path;
@@ -73,9 +73,15 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let mut state = store.load().await?;
-    let epoch = store.next_epoch(steps::highest_epoch(world).await? + 1).await?;
-    steps::take_over(world, &state, epoch).await?;
-    steps::follow::reconnect(world, &state).await?;
+    let epoch = match take_over(world, &store, &state).await {
+        Ok(epoch) => epoch,
+        Err(failure) => {
+            // The journal answers, so it is one of the identity databases that does not.
+            let progress = Progress { trouble: Some(failure.sentence.clone()), ..store.progress().await? };
+            store.write_progress(&progress).await?;
+            return Err(failure);
+        }
+    };
     log::info!("acting as the worker, epoch {epoch}, phase {}", state.phase());
     let sink = ProgressSink::default();
     let mut live = Live::default();
@@ -91,6 +97,14 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
         tokio::time::sleep(pause).await;
     }
     Ok(())
+}
+
+/// Becomes the one whose writes to fence rows count, and has replication go on with today's credentials.
+async fn take_over(world: &World, store: &Store, state: &State) -> Result<i64, Failure> {
+    let epoch = store.next_epoch(steps::highest_epoch(world).await? + 1).await?;
+    steps::take_over(world, state, epoch).await?;
+    steps::follow::reconnect(world, state).await?;
+    Ok(epoch)
 }
 
 /// The last passing failure, so that a long one is told once and waited for longer.

@@ -103,6 +103,7 @@ impl Rig {
             model: None,
             admin_endpoint: ports.admin_url(),
             public_endpoint: ports.public_url(),
+            ..Application::default()
         };
         let applications = Applications {
             source: application("kratos", &source_ports),

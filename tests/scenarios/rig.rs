@@ -115,7 +115,7 @@ ORDER BY 1, 2, 3";
 
 /// A picture of both identity databases, of the journal's length and of what consumers were told.
 pub fn picture(stage: &Stage) -> String {
-    let journal = "SELECT count(*) FROM identity_migration.entry";
+    let journal = "SELECT count(*) FROM identity_migration_journal.entry";
     [
         stage.source.psql(&stage.source_place.database(), PICTURE).unwrap(),
         stage.target.psql(&stage.target_place.database(), PICTURE).unwrap(),
@@ -204,7 +204,7 @@ fn no_password_seen(stage: &Stage) {
         }
     }
     for table in ["entry", "singleton"] {
-        let sql = format!("SELECT t::text FROM identity_migration.{table} t");
+        let sql = format!("SELECT t::text FROM identity_migration_journal.{table} t");
         seen.push_str(&stage.target.psql(&stage.own_database(), &sql).unwrap_or_default());
     }
     for cluster in [&stage.source, &stage.target] {

@@ -65,15 +65,6 @@ impl KratosInfo {
         (!application.is_empty() && model == self.value("configmaps_namespace")).then_some(application)
     }
 
-    /// The command that ends this relation. A name that Juju made up cannot be used there, the number can.
-    pub fn removal(&self) -> String {
-        let (endpoint, number) = self.relation_id.split_once(':').unwrap_or((&self.relation_id, ""));
-        if is_anonymous(&self.application) {
-            return format!("juju remove-relation {number}");
-        }
-        format!("juju remove-relation {}:{endpoint} {}", self.coordinator, self.application)
-    }
-
     fn value(&self, key: &str) -> &str {
         self.published.get(key).map(String::as_str).unwrap_or_default()
     }
@@ -133,7 +124,7 @@ pub(super) fn read(reader: &Reader<'_>, end: Option<End>) -> Result<Access<Krato
 }
 
 /// On the offering side of a cross-model relation Juju makes up a name, `remote-<hex>`.
-fn is_anonymous(application: &str) -> bool {
+pub(in crate::charm) fn is_anonymous(application: &str) -> bool {
     application
         .strip_prefix("remote-")
         .is_some_and(|rest| rest.len() >= 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -211,8 +202,6 @@ mod tests {
             "cannot tell the name of the target application: remote-0123456789abcdef lives in another model; \
              set the option target-application to its name there: juju config coordinator target-application=<name>"
         );
-        assert_eq!(away.removal(), "juju remove-relation 3");
-        assert_eq!(here.removal(), "juju remove-relation coordinator:source-kratos kratos");
     }
 
     #[test]

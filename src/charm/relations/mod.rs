@@ -221,7 +221,7 @@ impl Reader<'_> {
 }
 
 /// `None` when the relation went away.
-fn unless_gone<T>(result: Result<T, HookToolError>) -> Result<Option<T>, HookToolError> {
+pub(super) fn unless_gone<T>(result: Result<T, HookToolError>) -> Result<Option<T>, HookToolError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if matches!(error.kind, Kind::RelationGone | Kind::NotFound) => Ok(None),

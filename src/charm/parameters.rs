@@ -1,0 +1,291 @@
+//! The parameters of every action, in one table. Juju checks them too, by `actions.yaml` (3.6 in the
+//! controller, 4.0 in the unit's agent, and neither knows a gap in a range), so nothing here relies on it.
+
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// What a parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A whole number.
+    Number {
+        /// The least that means something.
+        least: u64,
+        /// The most.
+        most: u64,
+        /// What 0 stands for, where it is taken beside the range.
+        zero: Option<&'static str>,
+        /// Its value when it is not given; 0 where there is none.
+        default: Option<u64>,
+    },
+    /// One of these words.
+    Choice {
+        /// The words.
+        words: &'static [&'static str],
+        /// The word taken when none is given.
+        default: Option<&'static str>,
+    },
+    /// true or false.
+    Flag {
+        /// Its value when it is not given.
+        default: bool,
+    },
+    /// A Charmhub channel.
+    Channel,
+}
+
+/// One parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub form: Form,
+}
+
+/// The longest that anything may be waited for or held, in seconds.
+const DAY: u64 = 86_400;
+
+const fn wait(most: u64, default: u64) -> Parameter {
+    Parameter { name: "wait", form: Form::Number { least: 0, most, zero: None, default: Some(default) } }
+}
+
+const OUTAGE_LIMIT: Parameter = Parameter {
+    name: "outage-limit",
+    form: Form::Number { least: 30, most: DAY, zero: Some("the option outage-limit"), default: Some(0) },
+};
+const VERIFICATION: Parameter =
+    Parameter { name: "verification", form: Form::Choice { words: &["twin", "strict", "counts"], default: None } };
+const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
+/// Juju's revisions are 32-bit numbers; 0 is taken for "the newest", as when none is given.
+const REVISION: Parameter =
+    Parameter { name: "revision", form: Form::Number { least: 0, most: i32::MAX as u64, zero: None, default: None } };
+
+/// Every action and its parameters.
+pub const ACTIONS: [(&str, &[Parameter]); 12] = [
+    (
+        "preflight",
+        &[Parameter { name: "strategy", form: Form::Choice { words: &["blue-green"], default: Some("blue-green") } }],
+    ),
+    (
+        "replicate",
+        &[
+            wait(DAY, 0),
+            Parameter { name: "engine", form: Form::Choice { words: &["auto", "native"], default: Some("auto") } },
+            Parameter {
+                name: "jobs",
+                form: Form::Number { least: 1, most: 64, zero: Some("the option copy-jobs"), default: Some(0) },
+            },
+        ],
+    ),
+    ("verify", &[wait(DAY, 600)]),
+    ("drain", &[wait(DAY, 600), OUTAGE_LIMIT, VERIFICATION]),
+    ("refresh", &[CHANNEL, REVISION, wait(DAY, 1800)]),
+    (
+        "run-migration",
+        &[
+            Parameter {
+                name: "timeout",
+                form: Form::Number { least: 1, most: DAY, zero: Some("an estimate"), default: Some(0) },
+            },
+            wait(90_000, 0),
+        ],
+    ),
+    ("flip-traffic", &[wait(DAY, 300)]),
+    ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION]),
+    (
+        "migrate",
+        &[
+            CHANNEL,
+            REVISION,
+            Parameter {
+                name: "until",
+                form: Form::Choice {
+                    words: &["following", "migrated", "drained", "flipped"],
+                    default: Some("flipped"),
+                },
+            },
+            wait(DAY, 0),
+        ],
+    ),
+    ("rollback", &[wait(DAY, 600)]),
+    (
+        "finalize",
+        &[
+            Parameter { name: "keep-source-fenced", form: Form::Flag { default: true } },
+            Parameter { name: "accept-unverified", form: Form::Flag { default: false } },
+        ],
+    ),
+    ("show", &[Parameter { name: "format", form: Form::Choice { words: &["text", "json"], default: Some("text") } }]),
+];
+
+/// An action's parameters, checked, with defaults where nothing was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters(BTreeMap<&'static str, Value>);
+
+impl Parameters {
+    /// Checks what `action-get` answered.
+    ///
+    /// # Errors
+    /// The sentence that names the parameter, its value and what is accepted.
+    pub fn read(action: &str, given: &Map<String, Value>) -> Result<Self, String> {
+        let Some((_, known)) = ACTIONS.iter().find(|(name, _)| *name == action) else {
+            return Err(format!("cannot {action}: this charm has no such action; run show"));
+        };
+        if let Some(name) = given.keys().find(|name| known.iter().all(|parameter| parameter.name != *name)) {
+            let names: Vec<&str> = known.iter().map(|parameter| parameter.name).collect();
+            return Err(format!(
+                "cannot {action}: it has no parameter {}; it takes {}",
+                shown(&Value::String(name.clone())),
+                names.join(", ")
+            ));
+        }
+        let mut values = BTreeMap::new();
+        for Parameter { name, form } in *known {
+            match given.get(*name).filter(|value| !value.is_null()) {
+                None => {
+                    if let Some(default) = form.default() {
+                        values.insert(*name, default);
+                    }
+                }
+                Some(value) => {
+                    let taken = form.take(value).ok_or_else(|| {
+                        let (value, accepted) = (shown(value), form.accepted());
+                        format!("cannot {action}: the parameter {name} is {value}; give {accepted}")
+                    })?;
+                    values.insert(*name, taken);
+                }
+            }
+        }
+        Ok(Self(values))
+    }
+
+    /// A number; 0 when there is none.
+    pub fn number(&self, name: &str) -> u64 {
+        self.0.get(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// A word or a channel; empty when there is none.
+    pub fn text(&self, name: &str) -> &str {
+        self.0.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A flag; false when there is none.
+    pub fn flag(&self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
+impl Form {
+    /// The value taken when none is given.
+    pub fn default(self) -> Option<Value> {
+        match self {
+            Self::Number { default, .. } => default.map(Value::from),
+            Self::Choice { default, .. } => default.map(Value::from),
+            Self::Flag { default } => Some(Value::from(default)),
+            Self::Channel => None,
+        }
+    }
+
+    /// The value as we use it, if it is accepted. Juju may bring a whole number as a float.
+    fn take(self, value: &Value) -> Option<Value> {
+        match self {
+            Self::Number { least, most, zero, .. } => {
+                let whole = |float: &f64| float.fract() == 0.0 && (0.0..=9e15).contains(float);
+                let number = value.as_u64().or_else(|| value.as_f64().filter(whole).map(|float| float as u64))?;
+                ((least..=most).contains(&number) || (number == 0 && zero.is_some())).then(|| Value::from(number))
+            }
+            Self::Choice { words, .. } => value.as_str().filter(|word| words.contains(word)).map(Value::from),
+            Self::Flag { .. } => value.as_bool().map(Value::from),
+            Self::Channel => value.as_str().filter(|text| is_channel(text)).map(Value::from),
+        }
+    }
+
+    /// What is accepted, in words.
+    fn accepted(self) -> String {
+        match self {
+            Self::Number { least, most, zero, .. } => {
+                let zero = zero.map(|meaning| format!(", or 0 for {meaning}")).unwrap_or_default();
+                format!("a whole number from {least} to {most}{zero}")
+            }
+            Self::Choice { words: [only], .. } => format!("{only}, the only one there is"),
+            Self::Choice { words, .. } => format!("one of {}", words.join(", ")),
+            Self::Flag { .. } => "true or false".to_owned(),
+            Self::Channel => {
+                format!(
+                    "a channel as track, risk, track/risk or track/risk/branch, with a risk of {}",
+                    RISKS.join(", ")
+                )
+            }
+        }
+    }
+}
+
+const RISKS: [&str; 4] = ["stable", "candidate", "beta", "edge"];
+
+/// Juju's forms: `track`, `risk`, `track/risk`, `risk/branch`, `track/risk/branch`.
+fn is_channel(text: &str) -> bool {
+    let word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    let risk = |part: &str| RISKS.contains(&part);
+    text.len() <= 128
+        && parts.iter().all(|part| word(part))
+        && match parts[..] {
+            [_] => true,
+            [first, second] => risk(first) || risk(second),
+            [_, second, _] => risk(second),
+            _ => false,
+        }
+}
+
+/// A value as JSON, cut where it is long.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(action: &str, given: Value) -> Result<Parameters, String> {
+        Parameters::read(action, given.as_object().unwrap())
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_floats_may_be_whole() {
+        let drain = read("drain", json!({"outage-limit": 60.0})).unwrap();
+        assert_eq!((drain.number("wait"), drain.number("outage-limit"), drain.text("verification")), (600, 60, ""));
+        let finalize = read("finalize", json!({"accept-unverified": true})).unwrap();
+        assert!(finalize.flag("keep-source-fenced") && finalize.flag("accept-unverified"));
+    }
+
+    #[test]
+    fn channels_are_those_of_juju() {
+        for good in ["stable", "0.4", "0.4/stable", "latest/edge/fix-1", "edge/fix"] {
+            assert!(is_channel(good), "{good}");
+        }
+        for bad in ["", "/", "0.4/", "0.4/fast", "a/b/c", "a/stable/b/c", "0.4/stable;ls", " stable", "-x", "ä/stable"]
+        {
+            assert!(!is_channel(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        assert_eq!(
+            read("drain", json!({"outage-limit": 5})).unwrap_err(),
+            "cannot drain: the parameter outage-limit is 5; \
+             give a whole number from 30 to 86400, or 0 for the option outage-limit"
+        );
+        let long = read("show", json!({"format": "x".repeat(300)})).unwrap_err();
+        assert!(long.len() < 200 && long.ends_with("…; give one of text, json"), "{long}");
+    }
+}
