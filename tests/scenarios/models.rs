@@ -99,8 +99,8 @@ fn everybody_in_a_model_of_their_own_with_names_that_juju_made_up() {
         "-m iam-new ",
         &[
             "juju remove-relation ",
-            "juju remove-application -m iam kratos",
             "juju remove-relation coordinator:source-database postgresql-k8s-source",
+            "juju remove-application -m iam kratos",
         ],
     );
 }
@@ -128,8 +128,8 @@ fn the_source_elsewhere_under_names_that_were_chosen_for_its_offers() {
         "",
         &[
             "juju remove-relation coordinator:source-kratos kratos-source",
-            "juju remove-application -m iam kratos",
             "juju remove-relation coordinator:source-database postgresql-k8s-source",
+            "juju remove-application -m iam kratos",
         ],
     );
 }
