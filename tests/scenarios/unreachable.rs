@@ -90,7 +90,8 @@ fn the_source_is_down_or_hangs() {
         let down = run(model, action, &[]);
         assert_eq!(down.result("outcome"), "failed", "{down:?}");
         assert!(down.message.contains("cannot connect to database iam_kratos on 127.0.0.1"), "{down:?}");
-        assert!(down.message.contains("check the relation source-database, the server behind it"), "{down:?}");
+        let cure = "check that the server of source-database runs at 127.0.0.1";
+        assert!(down.message.contains(cure), "{down:?}");
     }
     let (word, _) = rig::status_says(model, "coordinator/0", "cannot connect to database iam_kratos");
     assert_eq!(word, "blocked");
