@@ -11,6 +11,7 @@ pub mod kratos;
 mod leftovers;
 pub mod places;
 pub mod ports;
+pub mod proxy;
 pub mod seed;
 pub mod wait;
 pub mod writers;
