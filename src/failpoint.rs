@@ -48,6 +48,8 @@ failpoints! {
     COPY_INDEX = "copy-index";
     /// A foreign key is about to be declared or checked.
     COPY_FOREIGN_KEYS = "copy-foreign-keys";
+    /// A table is about to get its fence; which one is the table's name. Its generation's row stands already.
+    FENCE_TABLE = "fence-table";
     /// Statistics are about to be gathered; which one is the table's name, or none for all.
     COPY_ANALYZE = "copy-analyze";
 }

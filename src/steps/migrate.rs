@@ -27,7 +27,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         ));
     };
     if let Some(to) = ended(context, &from).await? {
-        if is_open(context).await? {
+        if !is_closed(context).await? {
             context.progress.say("closing the target again");
             prepare::close_target(context, Step::Migrate).await?;
         }
@@ -105,7 +105,7 @@ async fn is_running(context: &Context<'_>, target: &Session) -> Result<bool, Fai
 /// The servers'.
 pub async fn close_if_ended(context: &mut Context<'_>) -> Result<(), Failure> {
     if let Recognised::Release(from) = observe::recognise(&context.world.source("migrate").await?).await?
-        && is_open(context).await?
+        && !is_closed(context).await?
         && ended(context, &from).await?.is_some()
     {
         prepare::close_target(context, Step::Migrate).await?;
@@ -126,7 +126,7 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
     let source = context.world.source("follow").await?;
     let target = context.world.target("follow").await?;
     let (from, to) = (observe::recognise(&source).await?, observe::recognise(&target).await?);
-    if is_open(context).await? {
+    if !is_closed(context).await? {
         if observe::schema_versions(&source).await? != observe::schema_versions(&target).await?
             || is_running(context, &target).await?
         {
@@ -174,6 +174,13 @@ async fn serves_new_release(context: &Context<'_>, version: &str) -> bool {
     }
 }
 
+/// True when every table of the target refuses writes. A close that was cut off is not one: its row says closed
+/// before its triggers are there.
+async fn is_closed(context: &Context<'_>) -> Result<bool, Failure> {
+    let target = context.world.target("migrate").await?;
+    Ok(!is_open(context).await? && observe::unfenced_target(&target).await?.is_empty())
+}
+
 async fn is_open(context: &Context<'_>) -> Result<bool, Failure> {
     let target = context.world.target("migrate").await?;
     Ok(fence::latest(&target).await?.first().is_some_and(|latest| latest.state == FenceState::Open))
@@ -215,7 +222,7 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(serde_json::Value::Null));
     }
     follow::drop_subscription(context).await?;
-    if is_open(context).await? {
+    if !is_closed(context).await? {
         if is_running(context, &target).await? {
             return wait("the target application's schema migration is still running", "");
         }

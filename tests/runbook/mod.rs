@@ -4,6 +4,7 @@
 mod by_hand;
 mod copy_kills;
 mod differential;
+mod half_closed;
 mod happy;
 mod kills;
 mod lease;

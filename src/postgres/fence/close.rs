@@ -4,6 +4,7 @@ use super::functions::{BIRTH_TRIGGER, DDL_TRIGGER, fence_new_tables, refuse_ddl}
 use super::row::{self, FenceState};
 use super::tables::to_fence;
 use super::{is_lock_failure, open, transact};
+use crate::failpoint;
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::{FENCE_TRIGGER, TableName, ident, literal};
@@ -105,6 +106,7 @@ async fn close_with(
     }
     let tables = to_fence(session, close.tables, close.generation).await?;
     for table in &tables {
+        failpoint::reach_for(failpoint::FENCE_TABLE, &table.name);
         let create = format!(
             "{}; CREATE OR REPLACE TRIGGER {trigger} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {}
              FOR EACH STATEMENT EXECUTE FUNCTION identity_migration.refuse_writes({})",
