@@ -134,6 +134,9 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     if let Some(found) = differing(run) {
         return (StatusKind::Blocked, found);
     }
+    if let Some(failure) = run.steps.get(&Step::Verify).and_then(|verify| verify.failure.as_ref()) {
+        return (StatusKind::Blocked, failure.sentence.clone());
+    }
     let detail = match run.phase {
         Phase::Following => {
             let lifted =

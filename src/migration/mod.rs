@@ -15,6 +15,6 @@ pub use journal::{Entry, Record, Request, Side};
 pub use phase::Phase;
 pub use plan::{Goal, Next};
 pub use progress::{Progress, Waiting};
-pub use replay::{Kind, Run, State, Status};
+pub use replay::{DIFFERED, Kind, Run, State, Status};
 pub use runbook::{Order, Step};
 pub use settings::{Engine, OrderChoice, Settings, Verification};

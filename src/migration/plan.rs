@@ -61,11 +61,21 @@ pub fn next(state: &State) -> Next {
     if request.goal == Goal::RolledBack {
         return if run.phase.may_roll_back() { Next::RollBack } else { Next::TooLate };
     }
+    if compares_first(run, request.goal) {
+        return Next::Do(Step::Verify);
+    }
     match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
         Some(step) => Next::Do(step),
         None if request.goal == Goal::Finalized => Next::End,
         None => Next::Reached,
     }
+}
+
+/// Twin snapshots stand, and the last comparison failed or found differences: this one is waited for.
+fn compares_first(run: &Run, goal: Goal) -> bool {
+    let failed = run.status(Step::Verify) == Status::Failed || run.must_compare();
+    let onwards = matches!(goal, Goal::Drained | Goal::Migrated | Goal::Flipped);
+    failed && onwards && run.is_done(Step::Snapshot) && !run.is_done(Step::Verify) && !run.is_done(Step::HandOver)
 }
 
 /// The last step begun is undone first.

@@ -87,6 +87,9 @@ pub struct StepState {
     pub notes: BTreeMap<String, Value>,
 }
 
+/// The note of a comparison that found differences before the open.
+pub const DIFFERED: &str = "differed";
+
 /// One run, replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -127,10 +130,9 @@ impl Run {
         self.is_done(Step::Snapshot) && !judged && self.phase != Phase::RollingBack
     }
 
-    /// True while the subscription rests on purpose: no apply worker may run beside a change of the schema.
-    pub fn is_paused(&self) -> bool {
-        let altered = matches!(self.status(Step::Migrate), Status::Doing | Status::Done | Status::Failed);
-        self.phase == Phase::Migrating || (self.order == Order::Documented && altered)
+    /// True while the last comparison found differences: nothing goes on before another one finds none.
+    pub fn must_compare(&self) -> bool {
+        self.note(Step::Verify, DIFFERED).and_then(Value::as_bool) == Some(true)
     }
 
     /// True once this run may have left something of its own in the databases. What is found there before

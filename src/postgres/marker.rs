@@ -143,8 +143,8 @@ pub async fn drained(source: &Session, target: &Session, slot: &str, point: &Dra
 /// Waits until [`drained`] is true.
 ///
 /// # Errors
-/// [`Error::Found`] when apply meets an error or the subscription is disabled meanwhile; [`Error::Timeout`] with
-/// the last state seen.
+/// As [`drained`]; [`Error::Timeout`] with the last state seen, at once when apply meets an error or the subscription
+/// is disabled meanwhile.
 pub async fn wait_drained(
     source: &Session,
     target: &Session,
@@ -160,7 +160,7 @@ pub async fn wait_drained(
         let doing = || format!("drain into database {} on {}", target.database, target.address);
         if now.apply_errors > before || !now.subscription_enabled {
             let found = if now.subscription_enabled { "apply met an error" } else { "the subscription is disabled" };
-            return Err(Error::found(doing(), found, format!("read the server log of {}", target.address)));
+            return Err(Error::Timeout { doing: doing(), limit: started.elapsed(), last_seen: found.to_owned() });
         }
         if now.drained() {
             return Ok(now);

@@ -17,6 +17,7 @@ pub mod replication;
 pub mod reset;
 pub mod schema;
 pub mod sequences;
+pub mod server_log;
 pub mod slot;
 mod startup_stream;
 pub mod subscription;

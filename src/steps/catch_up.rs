@@ -1,12 +1,13 @@
 //! After the schema change: fills for what the new schema demands and late rows lack, then the
 //! subscription goes on.
 
+use super::apply;
 use super::context::{Answer, Context, Outcome};
 use super::follow::caught_up;
 use super::prepare::forward;
 use crate::apps::{KRATOS, Pair, fills, pair};
 use crate::migration::{Failure, Step};
-use crate::postgres::{Error, subscription};
+use crate::postgres::Error;
 
 /// Installs the pair's fills, enables the subscription, waits until it is nearly caught up.
 ///
@@ -17,8 +18,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     install_fills(context, &from, &to).await?;
     let target = context.world.target("catch-up").await?;
     let name = forward(context)?;
-    subscription::enable(&target, &name).await?;
-    caught_up(context, &target, &name, Step::CatchUp).await
+    apply::enable_once(context, &target, &name, Step::CatchUp).await?;
+    caught_up(context, &target, &name).await
 }
 
 /// Installs what late rows of the old release need in the new schema.

@@ -31,8 +31,10 @@ pub struct Live {
     pub comparison: Option<JoinHandle<Result<Verdict, Error>>>,
     /// Its progress.
     pub compare_progress: Arc<CompareProgress>,
-    /// What a disabled subscription is judged by.
-    pub revival: super::watch::Revivals,
+    /// What the subscription is judged by.
+    pub apply: super::apply::Apply,
+    /// Why the target is still open, when it should be closed.
+    pub open_for: Option<String>,
     /// When the watch looked last.
     pub watched: Option<Instant>,
 }

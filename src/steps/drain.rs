@@ -8,8 +8,8 @@ use crate::postgres::{Session, fence, inspect, marker, sequences};
 use serde_json::json;
 use std::time::Duration;
 
-/// How long the drain may take before it is looked at again from the start.
-const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+/// How long the drain is waited for before everything is looked at again, and a new marker is written.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the marker's commit may wait for the source's synchronous standby.
 const MARKER_WITHIN: Duration = Duration::from_secs(15);

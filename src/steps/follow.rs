@@ -1,5 +1,6 @@
 //! The subscription on the copy's slot. PostgreSQL's own worker applies; nothing of ours touches a row.
 
+use super::apply;
 use super::context::{Answer, Context, Outcome};
 use super::observe::human_bytes;
 use super::prepare::forward;
@@ -12,19 +13,22 @@ use crate::postgres::{Session, slot, subscription};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How long the apply worker may take to end.
-const WORKER_ENDS: Duration = Duration::from_secs(30);
-
 /// How soon a subscription that catches up is looked at again.
 const LOOKS_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long the apply worker may take to end.
+const WORKER_ENDS: Duration = Duration::from_secs(30);
 
 /// The note of the copy that the subscription was created on.
 const CREATED: &str = "created-at";
 
+/// The note that following rests after an outage that ended too late.
+pub const RESTS: &str = "rests";
+
 /// Creates the subscription where it is missing, enables it, waits until it is nearly caught up.
 ///
 /// # Errors
-/// The servers'; an apply error of the subscription.
+/// The servers'.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
     if let Some(waiting) = super::migrate::settle(context).await? {
         return waiting;
@@ -51,8 +55,11 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         let point = copied_at(context.run()?);
         context.note(Step::Follow, CREATED, point).await?;
     }
-    subscription::enable(&target, &name).await?;
-    caught_up(context, &target, &name, Step::Follow).await
+    if context.run()?.note(Step::Follow, RESTS).is_some_and(|rests| rests == &json!(true)) {
+        context.note(Step::Follow, RESTS, json!(false)).await?;
+    }
+    apply::enable_once(context, &target, &name, Step::Follow).await?;
+    caught_up(context, &target, &name).await
 }
 
 /// The place in the source's WAL that the copy began at; null for a copy that PostgreSQL's own engine made.
@@ -86,32 +93,24 @@ pub async fn reconnect(world: &World, state: &State) -> Result<(), Failure> {
 /// Done when the worker applies and the lag is within the limit.
 ///
 /// # Errors
-/// The servers'; an apply error.
-pub async fn caught_up(context: &mut Context<'_>, target: &Session, name: &str, step: Step) -> Answer {
+/// The servers'.
+pub async fn caught_up(context: &mut Context<'_>, target: &Session, name: &str) -> Answer {
     let source = context.world.source("lag").await?;
-    let Some(state) = subscription::state(target, name).await? else {
-        return Err(Failure::operator(
-            "follow the source",
-            "the subscription was dropped",
-            "run rollback, then replicate",
-        ));
-    };
-    if !state.enabled {
-        return Err(Failure::operator(
-            format!("{} ", step.describe()).trim_end(),
-            format!("the subscription was disabled after an apply error, see the log of {}", target.address),
-            "mend what the log names, then run the action again",
-        ));
-    }
-    let Some(slot) = slot::observe(&source, name).await? else {
-        return Err(Failure::operator("follow the source", "the slot is gone", "run replicate for a new copy"));
+    // One that is disabled, and anything that is gone, is judged by the watch.
+    let (Some(state), Some(slot)) = (subscription::state(target, name).await?, slot::observe(&source, name).await?)
+    else {
+        return Ok(Outcome::Again(LOOKS_AGAIN));
     };
     let lag = slot.lag_bytes.and_then(|l| u64::try_from(l).ok()).unwrap_or(0);
     context.progress.update(|p| {
         p.lag_bytes = Some(lag);
         p.text = format!("catching up, {} behind", human_bytes(lag));
     });
-    if slot.active_pid.is_some() && state.worker_pid.is_some() && lag <= context.settings().max_lag_bytes {
+    if apply::confirms(context, &slot)
+        && slot.active_pid.is_some()
+        && state.worker_pid.is_some()
+        && lag <= context.settings().max_lag_bytes
+    {
         return Ok(Outcome::Done(json!({"lag-bytes": lag})));
     }
     Ok(Outcome::Again(LOOKS_AGAIN))

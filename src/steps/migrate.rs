@@ -95,7 +95,10 @@ async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, 
 
 /// True while the application's migration runs: somebody is connected, and it is not the application's server, for
 /// nobody answers there. A server that waits on the old schema is connected too, and would be waited for in vain.
-async fn is_running(context: &Context<'_>, target: &Session) -> Result<bool, Failure> {
+///
+/// # Errors
+/// The server's.
+pub async fn is_running(context: &Context<'_>, target: &Session) -> Result<bool, Failure> {
     Ok(observe::others_connected(target).await? && matches!(observe::target_health(context).await, Health::Down(_)))
 }
 

@@ -1,6 +1,7 @@
 //! The hands: one file per step, with do and undo together. Every step observes before it acts, so
 //! it may be begun again at any point.
 
+pub mod apply;
 pub mod begin;
 pub mod catch_up;
 pub mod context;
@@ -11,6 +12,7 @@ pub mod finalize;
 pub mod flip;
 pub mod follow;
 pub mod gates;
+pub mod guard;
 pub mod hand_over;
 pub mod migrate;
 pub mod native;

@@ -4,7 +4,7 @@ use super::context::{Answer, Context, Outcome};
 use super::observe;
 use super::world::World;
 use crate::apps::KRATOS;
-use crate::migration::{Failure, Phase, Run, Step, Verification};
+use crate::migration::{DIFFERED, Failure, Phase, Run, Step, Verification};
 use crate::postgres::compare::{self, CompareProgress, ComparedColumn, Depth, Online, TableComparison, Verdict};
 use crate::postgres::inspect::{self, Column, Table};
 use crate::postgres::names::{TableName, ident};
@@ -99,9 +99,17 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         Ok(Err(error)) => return Err(error.into()),
         Err(error) => return Err(Failure::retry("compare both sides", error)),
     };
-    if verdict.rows_different > 0 && !after_open {
-        let sentence = describe(&verdict);
-        return Err(Failure::operator("go on", sentence, format!("run {}", context.command("rollback"))));
+    let differs = verdict.rows_different > 0 && !after_open;
+    if differs != context.run()?.must_compare() {
+        context.note(Step::Verify, DIFFERED, json!(differs)).await?;
+    }
+    if differs {
+        let cure = format!(
+            "run {}, or mend these rows on the target and run {}, which compares again",
+            context.command("rollback"),
+            context.command("drain")
+        );
+        return Err(Failure::operator("go on", describe(&verdict), cure));
     }
     Ok(Outcome::Done(json!({
         "complete": true,

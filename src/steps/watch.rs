@@ -2,64 +2,15 @@
 //! ran out and snapshots that died are found here, never assumed away.
 
 use super::context::Context;
-use super::observe;
 use super::prepare::forward;
+use super::{apply, guard, observe};
 use crate::migration::{Failure, Order, Phase, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState};
-use crate::postgres::{inspect, publication, slot, subscription};
+use crate::postgres::{Session, inspect, publication, slot, subscription};
 use std::time::{Duration, Instant};
 
 /// How often it is looked.
 pub const EVERY: Duration = Duration::from_secs(1);
-
-/// An enabled subscription that keeps its worker for this long has nothing to hold against it.
-const HEALTHY: Duration = Duration::from_secs(60);
-
-/// How often a subscription is enabled again before a person is asked.
-const REVIVALS: u32 = 3;
-
-/// From 15 on `disable_on_error` also strikes when the connection to the source breaks: a crash or a failover there
-/// must not need a person. Errors are counted by the server; disabling by hand is not an error.
-#[derive(Default)]
-pub struct Revivals {
-    errors: Option<i64>,
-    times: u32,
-    last: Option<Instant>,
-    seen_resting: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Revival {
-    Leave,
-    Wait,
-    Enable,
-}
-
-impl Revivals {
-    fn look(&mut self, rests: bool, errors: Option<i64>, works: bool) -> Revival {
-        if !rests {
-            self.seen_resting = false;
-            if self.last.is_none_or(|last| last.elapsed() > HEALTHY) {
-                self.times = 0;
-                self.errors = errors;
-            }
-            return Revival::Leave;
-        }
-        // The worker counts its error as it ends, which is after it disabled the subscription.
-        if works || !std::mem::replace(&mut self.seen_resting, true) {
-            return Revival::Wait;
-        }
-        let grew = errors.unwrap_or(0) > self.errors.unwrap_or(0);
-        if !grew || self.times >= REVIVALS {
-            return Revival::Leave;
-        }
-        self.seen_resting = false;
-        self.errors = errors;
-        self.times += 1;
-        self.last = Some(Instant::now());
-        Revival::Enable
-    }
-}
 
 /// What was found to be no longer true, as a record for the journal.
 ///
@@ -84,13 +35,17 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
         let reason = "the snapshots ended with the worker that held them".to_owned();
         return Ok(Some(Record::Lost { step: Step::Snapshot, reason }));
     }
-    if run.status(Step::Follow) == Status::Pending
-        || !run.is_done(Step::Copy)
-        || !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost)
-    {
+    if !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost) {
         return Ok(None);
     }
-    match replication(context, &run).await? {
+    let (source, target) = tokio::try_join!(context.world.source("watch"), context.world.target("watch"))?;
+    if run.is_done(Step::Prepare) {
+        guard::close_target(context, &run, &target).await?;
+    }
+    if run.status(Step::Follow) == Status::Pending || !run.is_done(Step::Copy) {
+        return Ok(None);
+    }
+    match replication(context, &run, &source, &target).await? {
         // Without replication no drain can end: writes are not stopped for nothing.
         Some(Record::Lost { reason, .. }) if lift(context, &run).await? => Ok(Some(Record::Lifted { reason })),
         found => Ok(found),
@@ -129,57 +84,58 @@ async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, F
     if run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending {
         // The target went on to another schema: `follow` sees to that before the subscription goes on.
         super::migrate::close_if_ended(context).await?;
+        context.note(Step::Follow, super::follow::RESTS, serde_json::json!(true)).await?;
     } else {
         // A hand-over that was begun had stopped it; the target was not opened, and now never is.
-        subscription::enable(&context.world.target("lease").await?, &forward(context)?).await?;
+        let (target, name) = (context.world.target("lease").await?, forward(context)?);
+        if subscription::state(&target, &name).await?.is_some() {
+            subscription::enable(&target, &name).await?;
+        }
     }
     let reason = format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
     Ok(Some(Record::Lifted { reason }))
 }
 
-/// Slot and subscription, by identity; the lag.
-async fn replication(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, Failure> {
+/// Slot, publication and subscription, by identity; the lag.
+async fn replication(
+    context: &mut Context<'_>,
+    run: &Run,
+    source: &Session,
+    target: &Session,
+) -> Result<Option<Record>, Failure> {
     let name = forward(context)?;
-    let source = context.world.source("watch").await?;
     let noted = run.note(Step::Copy, "slot").and_then(|slot| slot.get("identity")).cloned().unwrap_or_default();
     let lost = |reason: String| Ok(Some(Record::Lost { step: Step::Copy, reason }));
-    let now = observe::identity_value(&inspect::cluster_identity(&source).await?);
+    let now = observe::identity_value(&inspect::cluster_identity(source).await?);
     if noted != now {
         return lost(format!("the source at {} is another cluster or timeline than the copy's", source.address));
     }
-    let Some(seen) = slot::observe(&source, &name).await? else {
+    let Some(seen) = slot::observe(source, &name).await? else {
         return lost(format!("replication slot {name} is gone on {}", source.address));
     };
     if seen.wal_status.as_deref() == Some("lost") {
         return lost(format!("replication slot {name} lost the WAL it needs on {}", source.address));
     }
-    let target = context.world.target("watch").await?;
-    let subscription = match subscription::state(&target, &name).await? {
-        Some(subscription) => subscription,
+    let Some(subscription) = subscription::state(target, &name).await? else {
         // On a new copy it is about to be created.
-        None if !super::follow::was_created(run) => return Ok(None),
-        None => return lost(format!("subscription {name} is gone on {}", target.address)),
+        if !super::follow::was_created(run) {
+            return Ok(None);
+        }
+        return lost(format!("subscription {name} is gone on {}", target.address));
     };
-    if publication::tables_of(&source, &name).await?.is_none() {
+    if publication::tables_of(source, &name).await?.is_none() {
         return lost(format!("publication {name} is gone on {}", source.address));
     }
-    let rests = !subscription.enabled && !run.is_paused() && run.follows();
-    let revived = context.live.revival.look(rests, subscription.apply_errors, subscription.worker_pid.is_some());
-    if revived == Revival::Wait {
-        return Ok(None);
+    if guard::rests_after_lift(run) {
+        let reason = "the outage ended when the target had another schema already, so following rests".to_owned();
+        return Ok(run.is_done(Step::Follow).then_some(Record::Lost { step: Step::Follow, reason }));
     }
-    if revived == Revival::Enable {
-        log::warn!("subscription {name} was disabled by an error, which a lost connection is too; enabling it again");
-        subscription::enable(&target, &name).await?;
-        return Ok(None);
-    }
-    if rests {
-        let step = if run.is_done(Step::CatchUp) { Step::CatchUp } else { Step::Follow };
-        let reason = format!(
-            "subscription {name} is disabled on {}, by hand or after an apply error that the log there tells",
-            target.address
-        );
-        return Ok(Some(Record::Lost { step, reason }));
+    match apply::look(context, run, target, &name, &subscription, &seen).await? {
+        apply::Health::Good => {}
+        apply::Health::Unknown => return Ok(None),
+        apply::Health::Stopped(reason) => {
+            return Ok(Some(Record::Lost { step: apply::wanted_by(run), reason }));
+        }
     }
     let lag = seen.lag_bytes.and_then(|lag| u64::try_from(lag).ok());
     context.progress.update(|p| p.lag_bytes = lag);

@@ -134,18 +134,24 @@ impl<'a> Turn<'a> {
         match watched {
             Ok(Some(record)) => {
                 log::warn!("{}", steps::explain(&record));
-                let lifted = matches!(record, Record::Lifted { .. });
+                // After an outage that ended too late, following goes on when it is asked for: that is no surprise.
+                let rests = state.active().is_some_and(steps::guard::rests_after_lift);
+                let failure = stops_the_request(&record).filter(|_| !rests || matches!(record, Record::Lifted { .. }));
                 self.record(state, record).await?;
-                if lifted && state.request.is_some() {
-                    // Writes are never stopped again without being asked for again.
-                    let why = state.active().and_then(|run| run.lifted.clone()).unwrap_or_default();
-                    let failure = Failure::operator("keep writes stopped", why, "run show, then the action again");
+                let goes_on = state.request.as_ref().is_none_or(|request| request.goal == Goal::RolledBack);
+                if let Some(failure) = failure.filter(|_| !goes_on) {
                     self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
                 }
                 return Ok(Duration::ZERO);
             }
             // At rest no step says that it is over.
-            Ok(None) if live.watched != looked && state.request.is_none() => self.sink.update(|p| p.trouble = None),
+            Ok(None) if live.watched != looked && state.request.is_none() => {
+                let said = live.open_for.clone();
+                if self.sink.read().trouble != said {
+                    self.waker.want();
+                }
+                self.sink.update(|p| p.trouble = said);
+            }
             Ok(None) => {}
             Err(failure) => return self.failed(state, None, failure, trouble).await,
         }
@@ -358,6 +364,20 @@ impl<'a> Turn<'a> {
             self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
         }
         Ok(LOOK)
+    }
+}
+
+/// What the watch found may mean that a person must ask again: writes are never stopped twice for one request, and a
+/// subscription that stopped is never enabled again unasked.
+fn stops_the_request(record: &Record) -> Option<Failure> {
+    match record {
+        Record::Lifted { reason } => {
+            Some(Failure::operator("keep writes stopped", reason, "run show, then the action again"))
+        }
+        Record::Lost { step: step @ (Step::Follow | Step::CatchUp), reason } => {
+            Some(Failure::operator(step.describe(), reason, "mend that and run the action again"))
+        }
+        _ => None,
     }
 }
 

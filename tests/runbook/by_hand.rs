@@ -65,7 +65,7 @@ fn while_following_and_while_fenced() {
     rig.reach(Goal::Following);
     type Case = (&'static str, fn(&Rig));
     let cases: [Case; 4] = [
-        ("disabled", disable),
+        ("disabled by hand", disable),
         ("slot", drop_slot),
         ("subscription", drop_subscription),
         ("publication", drop_publication),

@@ -3,7 +3,6 @@
 use super::rig::{LONG, Rig};
 use anyhow::Result;
 use coordinator::migration::{Goal, Phase, Settings, State, Step};
-use peers::wait_for;
 
 /// Columns, indexes and constraints of the application's tables.
 const SCHEMA: &str = "
@@ -149,10 +148,5 @@ impl Rig {
             let line = text.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "a password is in {place}");
         }
-    }
-
-    /// Waits for a write on the source to pass.
-    pub fn source_reopens(&self) {
-        wait_for("writes to pass on the source", LONG, || self.write_source()).unwrap();
     }
 }

@@ -14,3 +14,4 @@ mod planted;
 mod rig;
 mod rollback;
 mod stall;
+mod stopped;

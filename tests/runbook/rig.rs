@@ -36,6 +36,7 @@ pub struct Rig {
     runtime: tokio::runtime::Runtime,
     store: Store,
     world: World,
+    applications: Applications,
 }
 
 impl Rig {
@@ -44,8 +45,15 @@ impl Rig {
     ///
     /// Both servers log every statement, so that a password in one would be found.
     pub fn new(from: u32, to: u32, identities: u32) -> Result<Self> {
-        let start = |major| Cluster::builder(major).setting("log_statement", "all").start().map(Arc::new);
-        let (source, target) = (start(from)?, start(to)?);
+        Self::with_settings(from, to, identities, &[])
+    }
+
+    /// As [`Rig::new`], with more settings of the target's server.
+    pub fn with_settings(from: u32, to: u32, identities: u32, settings: &[(&str, &str)]) -> Result<Self> {
+        let source = Cluster::builder(from).setting("log_statement", "all").start().map(Arc::new)?;
+        let logged = Cluster::builder(to).setting("log_statement", "all");
+        let target = settings.iter().fold(logged, |builder, (name, value)| builder.setting(name, value));
+        let target = target.start().map(Arc::new)?;
         let old = Release::find("1.0.0")?;
         source.create_database(SOURCE)?;
         target.create_database(TARGET)?;
@@ -128,6 +136,7 @@ impl Rig {
             runtime,
             store,
             world,
+            applications,
         })
     }
 
@@ -140,6 +149,12 @@ impl Rig {
             log_level: "DEBUG".to_owned(),
             relations: Vec::new(),
         })
+    }
+
+    /// Opens the journal anew, as the next hook does: after a restart of the target, or when its tables are gone.
+    pub fn reopen_journal(&mut self) -> Result<()> {
+        self.store = self.runtime.block_on(Store::open(&self.world.target, &self.world.journal_database, "test"))?;
+        Ok(self.runtime.block_on(self.store.keep_applications(&self.applications))?)
     }
 
     /// The worker's pid, when it lives.
@@ -267,12 +282,10 @@ impl Rig {
         wait_for("the source's server to be ready again", LONG, || client.ready())
     }
 
-    /// Restarts the target's cluster, where the journal is.
+    /// Restarts the target's cluster, where the journal is too.
     pub fn restart_target(&mut self, mode: Mode) -> Result<()> {
         self.target.restart(mode)?;
-        let store = Store::open(&self.world.target, &self.world.journal_database, "test");
-        self.store = self.runtime.block_on(store)?;
-        Ok(())
+        self.reopen_journal()
     }
 
     /// Runs SQL in the journal's database.

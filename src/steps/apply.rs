@@ -1,0 +1,276 @@
+//! Does the subscription's apply worker live? It is revived where the server stopped it for something that passes,
+//! and what stopped it is said where only a person can help.
+
+use super::context::Context;
+use crate::migration::{Failure, Order, Run, Status, Step};
+use crate::postgres::slot::SlotState;
+use crate::postgres::subscription::{self, SubscriptionState};
+use crate::postgres::{Session, server_log, slot};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio_postgres::types::PgLsn;
+
+/// An enabled subscription that keeps its worker for this long has nothing to hold against it.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// How often a subscription is enabled again, without confirming anything new, before a person is asked.
+const REVIVALS: u32 = 3;
+
+/// How long no worker may live, while both servers answer, before a person is asked. The server starts one every
+/// `wal_retrieve_retry_interval` (5 s).
+const ABSENT: Duration = Duration::from_secs(20);
+
+/// How often the worker may end without a change being confirmed.
+const RESTARTS: u32 = 6;
+
+/// Looks that lie further apart say nothing about the time between them.
+const LOOKS_APART: Duration = Duration::from_secs(5);
+
+/// The note of the errors that the server had counted when the subscription was enabled or healthy last: more of them
+/// mean that the server disabled it, as many mean that a person did.
+const ERRORS: &str = "apply-errors";
+
+/// What is remembered of one subscription. From 15 on `disable_on_error` also strikes when the connection to the
+/// source breaks: a crash or a failover there must not need a person. Errors are counted by the server; disabling by
+/// hand is not an error. Before 15 a worker that meets an error is started over and over.
+#[derive(Default)]
+pub struct Apply {
+    times: u32,
+    last: Option<Instant>,
+    /// What was confirmed when it was revived last.
+    revived_at: Option<PgLsn>,
+    seen_resting: bool,
+    /// The errors counted at the last look that found it enabled.
+    counted: Option<i64>,
+    enabled_for: Option<(Step, i64)>,
+    /// What was confirmed when the step enabled it.
+    enabled_at: Option<PgLsn>,
+    looked: Option<Instant>,
+    pid: Option<i32>,
+    absent_since: Option<Instant>,
+    confirmed: Option<PgLsn>,
+    restarts: u32,
+}
+
+/// How the subscription is.
+pub enum Health {
+    /// As it should be, or not to be judged now.
+    Good,
+    /// To be seen at the next look.
+    Unknown,
+    /// It stopped and a person must act: what was found, with the cure.
+    Stopped(String),
+}
+
+/// The step that wants the subscription enabled now.
+pub fn wanted_by(run: &Run) -> Step {
+    let paused = matches!(run.status(Step::Pause), Status::Doing | Status::Done | Status::Failed);
+    if run.order == Order::MigrateFirst && paused { Step::CatchUp } else { Step::Follow }
+}
+
+/// The attempt of a step, told from an earlier one.
+fn attempt(run: &Run, step: Step) -> Option<(Step, i64)> {
+    run.steps.get(&step)?.started.map(|started| (step, started))
+}
+
+/// True once this attempt of the step has enabled the subscription.
+pub fn was_enabled(context: &Context<'_>, step: Step) -> bool {
+    let attempt = context.state.active().and_then(|run| attempt(run, step));
+    attempt.is_some() && context.live.apply.enabled_for == attempt
+}
+
+/// Enables the subscription once in this attempt of the step. What disables it later is judged, not undone at once.
+///
+/// # Errors
+/// The servers'.
+pub async fn enable_once(context: &mut Context<'_>, target: &Session, name: &str, step: Step) -> Result<(), Failure> {
+    if was_enabled(context, step) {
+        return Ok(());
+    }
+    let before = subscription::state(target, name).await?;
+    remember(context, before.and_then(|state| state.apply_errors)).await?;
+    let source = context.world.source("enable").await?;
+    let enabled_at = slot::observe(&source, name).await?.and_then(|slot| slot.confirmed_flush_lsn);
+    subscription::enable(target, name).await?;
+    let attempt = attempt(context.run()?, step);
+    context.live.apply = Apply { enabled_for: attempt, enabled_at, ..Apply::default() };
+    Ok(())
+}
+
+/// True once something was confirmed since the step enabled the subscription, or nothing is left to be: a worker that
+/// only lives for a moment, until it meets the same error again, does not follow.
+pub fn confirms(context: &Context<'_>, slot: &SlotState) -> bool {
+    slot.lag_bytes == Some(0) || slot.confirmed_flush_lsn > context.live.apply.enabled_at
+}
+
+/// Keeps the server's count of errors in the journal, where it changed.
+async fn remember(context: &mut Context<'_>, errors: Option<i64>) -> Result<(), Failure> {
+    let Some(errors) = errors else { return Ok(()) };
+    if noted(context.run()?) != Some(errors) {
+        context.note(Step::Follow, ERRORS, json!(errors)).await?;
+    }
+    Ok(())
+}
+
+fn noted(run: &Run) -> Option<i64> {
+    run.note(Step::Follow, ERRORS).and_then(Value::as_i64)
+}
+
+/// Looks at the subscription as it was just read, and revives it where that may help.
+///
+/// # Errors
+/// The servers'.
+pub async fn look(
+    context: &mut Context<'_>,
+    run: &Run,
+    target: &Session,
+    name: &str,
+    seen: &SubscriptionState,
+    slot: &SlotState,
+) -> Result<Health, Failure> {
+    let step = wanted_by(run);
+    let judged = match run.status(step) {
+        Status::Done => !rests_on_purpose(run),
+        Status::Doing => was_enabled(context, step),
+        _ => false,
+    };
+    if !judged {
+        context.live.apply.absent_since = None;
+        context.live.apply.seen_resting = false;
+        return Ok(Health::Good);
+    }
+    if seen.enabled {
+        return enabled(context, target, name, seen, slot).await;
+    }
+    disabled(context, run, target, name, seen, slot).await
+}
+
+/// In the documented order no apply worker may run beside the change of the schema, nor after it until late rows are
+/// known to fit.
+fn rests_on_purpose(run: &Run) -> bool {
+    run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending
+}
+
+async fn enabled(
+    context: &mut Context<'_>,
+    target: &Session,
+    name: &str,
+    seen: &SubscriptionState,
+    slot: &SlotState,
+) -> Result<Health, Failure> {
+    // The count is read after the state: only the last look's is known to be older than this enabled state.
+    let earlier = std::mem::replace(&mut context.live.apply.counted, seen.apply_errors);
+    remember(context, earlier).await?;
+    let apply = &mut context.live.apply;
+    apply.seen_resting = false;
+    if apply.last.is_none_or(|last| last.elapsed() > HEALTHY) {
+        apply.times = 0;
+    }
+    let found = match apply.watch_worker(seen.worker_pid, slot.confirmed_flush_lsn) {
+        Some(found) => found,
+        None => return Ok(Health::Good),
+    };
+    let said = server_log::apply_error(target).await;
+    context.live.apply = Apply::default();
+    Ok(Health::Stopped(format!("subscription {name} is enabled on {}, but {found}: {said}", target.address)))
+}
+
+impl Apply {
+    /// What is wrong with the worker, if it does not stay; none is there for a moment after every restart.
+    fn watch_worker(&mut self, pid: Option<i32>, confirmed: Option<PgLsn>) -> Option<String> {
+        let now = Instant::now();
+        if self.looked.replace(now).is_none_or(|looked| now.duration_since(looked) > LOOKS_APART) {
+            self.absent_since = None;
+        }
+        let stays = pid.is_some() && pid == self.pid;
+        if confirmed != self.confirmed {
+            self.restarts = 0;
+        } else if pid.is_some() && !stays {
+            self.restarts += 1;
+        }
+        self.confirmed = confirmed;
+        self.pid = pid;
+        if stays {
+            self.absent_since = None;
+        } else if now.duration_since(*self.absent_since.get_or_insert(now)) > ABSENT {
+            return Some(format!("no apply worker has lived for {} s although the source answers", ABSENT.as_secs()));
+        }
+        (self.restarts >= RESTARTS)
+            .then(|| format!("its apply worker ended {RESTARTS} times without applying anything"))
+    }
+}
+
+async fn disabled(
+    context: &mut Context<'_>,
+    run: &Run,
+    target: &Session,
+    name: &str,
+    seen: &SubscriptionState,
+    slot: &SlotState,
+) -> Result<Health, Failure> {
+    // The worker counts its error as it ends, which is after it disabled the subscription.
+    if seen.worker_pid.is_some() || !std::mem::replace(&mut context.live.apply.seen_resting, true) {
+        return Ok(Health::Unknown);
+    }
+    let errors = seen.apply_errors.unwrap_or(0);
+    // A crash of the target forgets the count.
+    let before = noted(run).filter(|before| *before <= errors).unwrap_or(0);
+    if errors <= before {
+        context.live.apply = Apply::default();
+        return Ok(Health::Stopped(format!(
+            "subscription {name} was disabled by hand on {}, no error came before; the same action again enables it",
+            target.address
+        )));
+    }
+    if slot.confirmed_flush_lsn > context.live.apply.revived_at {
+        // It went on since: the same change did not stop it twice.
+        context.live.apply.times = 0;
+    }
+    if context.live.apply.times >= REVIVALS {
+        let said = server_log::apply_error(target).await;
+        context.live.apply = Apply::default();
+        return Ok(Health::Stopped(format!(
+            "subscription {name} was disabled on {} by an apply error again and again: {said}",
+            target.address
+        )));
+    }
+    log::warn!("subscription {name} was disabled by an error, which a lost connection is too; enabling it again");
+    remember(context, seen.apply_errors).await?;
+    subscription::enable(target, name).await?;
+    let apply = &mut context.live.apply;
+    apply.seen_resting = false;
+    apply.times += 1;
+    apply.revived_at = slot.confirmed_flush_lsn;
+    apply.last = Some(Instant::now());
+    Ok(Health::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_stays_is_well_and_one_that_ends_again_and_again_is_not() {
+        let mut apply = Apply::default();
+        let here = Some(PgLsn::from(1));
+        for _ in 0..100 {
+            assert_eq!(apply.watch_worker(Some(7), here), None);
+        }
+        let found = (8..20).find_map(|pid| apply.watch_worker(Some(pid), here)).unwrap();
+        assert!(found.contains("without applying"), "{found}");
+        let mut apply = Apply::default();
+        // Each of these applied something first.
+        assert!((8..30).all(|pid| apply.watch_worker(Some(pid), Some(PgLsn::from(pid as u64))).is_none()));
+    }
+
+    #[test]
+    fn no_worker_is_said_after_a_while_of_looking() {
+        let mut apply = Apply::default();
+        assert_eq!(apply.watch_worker(None, None), None);
+        apply.absent_since = Instant::now().checked_sub(ABSENT * 2);
+        assert!(apply.watch_worker(None, None).unwrap().contains("no apply worker"));
+        // Nobody looked meanwhile: the source was away.
+        apply.looked = Instant::now().checked_sub(LOOKS_APART * 2);
+        assert_eq!(apply.watch_worker(None, None), None);
+    }
+}
