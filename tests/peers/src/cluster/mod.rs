@@ -218,7 +218,8 @@ impl Cluster {
 
     fn configure(&self, settings: &[(String, String)]) -> anyhow::Result<()> {
         let data = self.data_path();
-        let mut lines = format!("port = {}\n", self.port());
+        // A connection that sends nothing (its client is stopped) holds up even an immediate shutdown until this is over.
+        let mut lines = format!("port = {}\nauthentication_timeout = 20s\n", self.port());
         if self.ca_pem.is_some() {
             lines.push_str("ssl = on\nssl_cert_file = '../server.crt'\nssl_key_file = '../server.key'\n");
         }
