@@ -7,20 +7,31 @@ use super::memory::Memory;
 use super::relations::{broker_writes, write_all};
 use crate::juju::{HookToolError, HookTools};
 use crate::migration::journal::Side;
-use crate::migration::{Phase, Record, State, Step};
-use crate::steps::flip::GATES_PASSED;
+use crate::migration::{Phase, Record, Run, State, Step};
+use crate::steps::{flip, reverse};
 
 /// The side whose facts consumers must have; `None` while nobody can know. A journal that is lost or empty does not
 /// lead consumers back to the source.
 pub fn wanted(memory: &Memory, state: Option<&State>) -> Option<Side> {
+    let run = state.and_then(|state| state.run.as_ref());
+    // The one thing that leads consumers back: users' writes are on the source again, and it takes new ones.
+    if run.is_some_and(|run| run.note(Step::ReverseFlip, reverse::GATES_PASSED).is_some()) {
+        return Some(Side::Source);
+    }
     if memory.flipped {
         return Some(Side::Target);
     }
     Some(match &state?.run {
         Some(run) if matches!(run.phase, Phase::Flipped | Phase::Finalized) => Side::Target,
-        Some(run) if run.phase == Phase::Opened && run.note(Step::Flip, GATES_PASSED).is_some() => Side::Target,
+        Some(run) if run.phase == Phase::Opened && run.note(Step::Flip, flip::GATES_PASSED).is_some() => Side::Target,
+        Some(run) if run.phase == Phase::Reversing => run.brokered.unwrap_or(Side::Source),
         _ => Side::Source,
     })
+}
+
+/// True when consumers were told another side than this.
+pub fn is_news(run: &Run, side: Side) -> bool {
+    run.brokered.unwrap_or(Side::Source) != side
 }
 
 /// Writes what consumers lack; answers a record when the journal does not know of this side yet.
@@ -43,11 +54,8 @@ pub fn tell(tools: &HookTools, gathered: &Gathered, state: Option<&State>) -> Re
     // Without that side's facts, what consumers have is better than nothing.
     let Some(info) = access.ready() else { return Ok(None) };
     write_all(tools, &broker_writes(&gathered.relations.consumers, &info.published))?;
-    if side == Side::Source {
-        return Ok(None);
-    }
-    gathered.memory.keep(tools, true, None)?;
-    let Some(run) = state.and_then(State::active) else { return Ok(None) };
+    gathered.memory.keep(tools, side == Side::Target, None)?;
     let consumers = gathered.relations.consumers.len();
-    Ok((run.brokered != Some(side)).then_some(Record::Brokered { side, consumers }))
+    let news = state.and_then(State::active).is_some_and(|run| is_news(run, side));
+    Ok(news.then_some(Record::Brokered { side, consumers }))
 }

@@ -14,7 +14,7 @@ const FINALIZED: &str = "finalized";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     relation_id: Option<String>,
-    /// Consumers were given the target's facts: they must never be led back to the source.
+    /// Consumers were given the target's facts: only a rollback that brings users' writes back leads them away.
     pub flipped: bool,
     /// The run that was finalized.
     pub finalized: Option<String>,
@@ -35,15 +35,16 @@ impl Memory {
         })
     }
 
-    /// Remembers what is new; nothing is ever forgotten.
+    /// Remembers what is new.
     ///
     /// # Errors
     /// When the hook tool fails.
     pub fn keep(&self, tools: &HookTools, flipped: bool, finalized: Option<&str>) -> Result<(), HookToolError> {
         let Some(relation_id) = self.relation_id.clone() else { return Ok(()) };
         let mut values = BTreeMap::new();
-        if flipped && !self.flipped {
-            values.insert(CONSUMERS_USE.to_owned(), Side::Target.name().to_owned());
+        if flipped != self.flipped {
+            let side = if flipped { Side::Target } else { Side::Source };
+            values.insert(CONSUMERS_USE.to_owned(), side.name().to_owned());
         }
         if let (Some(run), None) = (finalized, &self.finalized) {
             values.insert(FINALIZED.to_owned(), run.to_owned());

@@ -3,7 +3,7 @@
 
 use super::actions::{Desk, Reply};
 use super::{Journal, broker, retire};
-use crate::migration::journal::{Request, Side};
+use crate::migration::journal::Request;
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
 use crate::postgres::UNREACHABLE_CURE;
 use serde_json::Value;
@@ -49,8 +49,8 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wa
             return Ok(Reply { outcome: "waiting", message: sentence, next, more: BTreeMap::new() });
         }
         let state = &journal.state;
-        if broker::wanted(&desk.gathered.memory, Some(state)) == Some(Side::Target)
-            && state.active().is_some_and(|run| run.brokered != Some(Side::Target))
+        let wanted = broker::wanted(&desk.gathered.memory, Some(state));
+        if wanted.is_some_and(|side| state.active().is_some_and(|run| broker::is_news(run, side)))
             && let Some(record) = broker::tell(desk.tools, desk.gathered, Some(state))?
             && journal.append(desk.gathered, &record).await.is_ok()
         {
@@ -175,6 +175,11 @@ pub fn sentence(request: &Request, state: &State) -> String {
         }
         Goal::Drained => "writes are stopped and the target has everything".into(),
         Goal::Flipped => "the target takes writes and consumers are pointed at it".into(),
+        Goal::RolledBack if run.is_some_and(|run| run.is_done(Step::ReverseFlip)) => {
+            "users are back on the source with everything they wrote on the target, nothing of ours is left in either \
+             database"
+                .into()
+        }
         Goal::RolledBack if run.is_none() => "nothing was begun here, so there is nothing to undo".into(),
         Goal::RolledBack => "the source takes writes, nothing of ours is left in either database".into(),
         Goal::Finalized => "nothing of ours is left; the way back is closed".into(),

@@ -31,6 +31,9 @@ pub struct Request {
     pub keep_source_fenced: bool,
     /// `finalize`: go on although the comparison could not be finished.
     pub accept_unverified: bool,
+    /// Go on where nothing could bring back what the target takes. Requests of older charms do not tell.
+    #[serde(default)]
+    pub accept_no_way_back: bool,
 }
 
 impl Request {
@@ -46,6 +49,7 @@ impl Request {
             migration_timeout: 0,
             keep_source_fenced: true,
             accept_unverified: false,
+            accept_no_way_back: false,
         }
     }
 }

@@ -4,10 +4,11 @@
 //! idle → prepared → copying → following → fenced → drained → opened → flipped → finalized
 //!                                 ↕ migrating ↔ drained (after the drain, in the documented order)
 //! every phase up to drained → rolling-back → idle
+//! opened, flipped → reversing → rolling-back → idle
 //! ```
 //!
-//! From `opened` on there is no way back to `rolling-back`: the target has taken writes, so an undo
-//! would lose them. (The road back with reverse replication is a forward road of its own.)
+//! From `opened` on nothing is undone at once: the target has taken writes, and an undo would lose them. `reversing`
+//! first stops writes there and drains them into the source; only then is the rest undone.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,13 +36,15 @@ pub enum Phase {
     Flipped,
     /// Everything of ours is gone; the way back is closed.
     Finalized,
+    /// Users go back to the source: writes on the target stop and are drained into the source.
+    Reversing,
     /// On the way back to `idle`.
     RollingBack,
 }
 
 impl Phase {
     /// Every phase, in the order of a migration.
-    pub const ALL: [Phase; 11] = [
+    pub const ALL: [Phase; 12] = [
         Phase::Idle,
         Phase::Prepared,
         Phase::Copying,
@@ -52,6 +55,7 @@ impl Phase {
         Phase::Opened,
         Phase::Flipped,
         Phase::Finalized,
+        Phase::Reversing,
         Phase::RollingBack,
     ];
 
@@ -68,8 +72,10 @@ impl Phase {
             // A lifted fence (its lease ran out) goes back to following.
             Fenced => &[Drained, Following, RollingBack],
             Drained => &[Migrating, Opened, Following, RollingBack],
-            Opened => &[Flipped],
-            Flipped => &[Finalized],
+            Opened => &[Flipped, Reversing],
+            Flipped => &[Finalized, Reversing],
+            // A lease of the target that ran out leads back to where it came from.
+            Reversing => &[Opened, Flipped, RollingBack],
             Finalized => &[],
             RollingBack => &[Idle],
         }
@@ -80,9 +86,9 @@ impl Phase {
         self.next().contains(&to)
     }
 
-    /// True while `rollback` undoes rather than reverses.
+    /// True while `rollback` undoes; from `opened` and `flipped` it reverses first.
     pub fn may_roll_back(self) -> bool {
-        self == Phase::RollingBack || self.may_become(Phase::RollingBack)
+        self == Phase::RollingBack || (self.may_become(Phase::RollingBack) && self != Phase::Reversing)
     }
 
     /// The name as actions and statuses print it.
@@ -98,6 +104,7 @@ impl Phase {
             Phase::Opened => "opened",
             Phase::Flipped => "flipped",
             Phase::Finalized => "finalized",
+            Phase::Reversing => "reversing",
             Phase::RollingBack => "rolling-back",
         }
     }
@@ -138,13 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_after_the_open_can_roll_back() {
+    fn after_the_open_only_a_reversal_leads_to_an_undo() {
         for phase in [Phase::Opened, Phase::Flipped, Phase::Finalized] {
             assert!(!phase.may_roll_back(), "{phase}");
             let mut seen = vec![phase];
             let mut at = 0;
             while at < seen.len() {
-                seen.extend(seen[at].next().iter().copied().filter(|n| !seen.contains(n)).collect::<Vec<_>>());
+                let next = seen[at].next().iter().filter(|next| **next != Phase::Reversing);
+                seen.extend(next.copied().filter(|n| !seen.contains(n)).collect::<Vec<_>>());
                 at += 1;
             }
             assert!(!seen.contains(&Phase::RollingBack), "{phase} leads to rolling-back");

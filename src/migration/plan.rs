@@ -2,7 +2,7 @@
 
 use super::phase::Phase;
 use super::replay::{Run, State, Status};
-use super::runbook::{Order, Step};
+use super::runbook::{Order, REVERSAL, Step};
 use serde::{Deserialize, Serialize};
 
 /// Where a request wants to go.
@@ -58,8 +58,15 @@ pub fn next(state: &State) -> Next {
     if run.phase == Phase::RollingBack {
         return next_undo(run);
     }
+    if run.phase == Phase::Reversing {
+        return next_reversal(run);
+    }
     if request.goal == Goal::RolledBack {
-        return if run.phase.may_roll_back() { Next::RollBack } else { Next::TooLate };
+        return match (run.phase.may_roll_back(), run.way_back()) {
+            (true, _) => Next::RollBack,
+            (false, Ok(())) => next_reversal(run),
+            (false, Err(_)) => Next::TooLate,
+        };
     }
     if compares_first(run, request.goal) {
         return Next::Do(Step::Verify);
@@ -76,6 +83,14 @@ fn compares_first(run: &Run, goal: Goal) -> bool {
     let failed = run.status(Step::Verify) == Status::Failed || run.must_compare();
     let onwards = matches!(goal, Goal::Drained | Goal::Migrated | Goal::Flipped);
     failed && onwards && run.is_done(Step::Snapshot) && !run.is_done(Step::Verify) && !run.is_done(Step::HandOver)
+}
+
+/// Users go back to the source first; then everything is undone.
+fn next_reversal(run: &Run) -> Next {
+    match REVERSAL.iter().copied().find(|step| !run.is_done(*step)) {
+        Some(step) => Next::Do(step),
+        None => Next::RollBack,
+    }
 }
 
 /// The last step begun is undone first.
@@ -101,7 +116,7 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
         Goal::Migrated => Step::Gates,
         Goal::Drained if place(Step::Verify) < place(Step::HandOver) => Step::Verify,
         Goal::Drained | Goal::RolledBack => Step::Snapshot,
-        Goal::Flipped => Step::Flip,
+        Goal::Flipped => Step::FollowBack,
         Goal::Finalized => Step::Finalize,
     };
     if place(step) > place(last) {
@@ -137,7 +152,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     let order = run.map(|r| r.order);
     let past = |p: Phase| matches!(p, Phase::Opened | Phase::Flipped);
     let lost = phase == Phase::Following && run.is_some_and(|r| !r.follows());
-    if phase == Phase::RollingBack && goal != Goal::RolledBack {
+    if matches!(phase, Phase::Reversing | Phase::RollingBack) && goal != Goal::RolledBack {
         return refuse("a rollback is under way", "rollback");
     }
     // A new run would lead the consumers back to the source, and copy over what the target took since.
@@ -211,10 +226,12 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             Phase::Migrating => refuse("the target's schema migration is under way", "run-migration"),
             _ => refuse("nothing is being replicated", "replicate"),
         },
-        Goal::RolledBack if past(phase) => {
-            Err(Refusal { sentence: too_late(phase), instead: usual_next(state).to_owned() })
-        }
-        Goal::RolledBack => Ok(()),
+        Goal::RolledBack => match run.filter(|_| past(phase)) {
+            Some(run) if run.way_back().is_err() => {
+                Err(Refusal { sentence: too_late(run), instead: usual_next(state).to_owned() })
+            }
+            _ => Ok(()),
+        },
         Goal::Finalized => match phase {
             Phase::Flipped | Phase::Finalized => Ok(()),
             Phase::Idle => refuse("there is nothing to finalize", "preflight"),
@@ -242,11 +259,13 @@ pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
     }
 }
 
-/// The sentence for a rollback after the open.
-pub fn too_late(phase: Phase) -> String {
+/// The sentence for a rollback after the open where no way back exists.
+pub fn too_late(run: &Run) -> String {
     format!(
-        "cannot roll back: the target already took writes (phase {phase}) and going back by undoing would lose them; \
-         stay on the target"
+        "cannot roll back: the target already took writes (phase {}), and there is no way back for them: {}; stay on \
+         the target",
+        run.phase,
+        run.way_back().err().unwrap_or_default()
     )
 }
 
@@ -271,7 +290,7 @@ pub fn usual_next(state: &State) -> &'static str {
         Phase::Drained if run.order == Order::Documented && !migrated => "run-migration",
         Phase::Drained | Phase::Opened => "flip-traffic",
         Phase::Flipped => "finalize",
-        Phase::RollingBack => "rollback",
+        Phase::Reversing | Phase::RollingBack => "rollback",
         Phase::Finalized => "",
     }
 }

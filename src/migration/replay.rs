@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::journal::{Entry, Record, Request, Side};
 use super::phase::Phase;
-use super::runbook::{Order, Step, runbook};
+use super::runbook::{Order, REVERSAL, Step, runbook};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -127,7 +127,22 @@ impl Run {
     /// True while twin snapshots stand whose comparison was not judged yet.
     pub fn awaits_comparison(&self) -> bool {
         let judged = matches!(self.status(Step::Verify), Status::Done | Status::Failed);
-        self.is_done(Step::Snapshot) && !judged && self.phase != Phase::RollingBack
+        self.is_done(Step::Snapshot) && !judged && !matches!(self.phase, Phase::Reversing | Phase::RollingBack)
+    }
+
+    /// Whether what the target takes after its opening can be brought back to the source.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn way_back(&self) -> Result<(), String> {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        if let Some(reason) = text(self.note(Step::WayBack, "lost")) {
+            return Err(reason);
+        }
+        match self.output(Step::WayBack, "open").and_then(Value::as_bool) {
+            Some(true) => Ok(()),
+            _ => Err(text(self.output(Step::WayBack, "closed-because")).unwrap_or("it was never prepared".to_owned())),
+        }
     }
 
     /// True while the last comparison found differences: nothing goes on before another one finds none.
@@ -285,6 +300,11 @@ impl Run {
             }
             Record::Lifted { reason } => {
                 self.lifted = Some(reason.clone());
+                if self.phase == Phase::Reversing {
+                    self.reopen(REVERSAL)?;
+                    let flipped = self.is_done(Step::Flip);
+                    return self.go(Some(if flipped { Phase::Flipped } else { Phase::Opened }));
+                }
                 self.reopen_from(Step::Fence)?;
                 self.go(Some(Phase::Following))
             }
@@ -322,7 +342,11 @@ impl Run {
         let book = self.book();
         let from =
             book.iter().position(|s| *s == first).ok_or_else(|| format!("{} is not in the runbook", first.name()))?;
-        for step in &book[from..] {
+        self.reopen(&book[from..])
+    }
+
+    fn reopen(&mut self, steps: &[Step]) -> Result<(), String> {
+        for step in steps {
             let state = self.step(*step, Kind::Reopened)?;
             *state =
                 StepState { status: state.status, notes: std::mem::take(&mut state.notes), ..StepState::default() };

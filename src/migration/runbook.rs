@@ -25,6 +25,8 @@ pub enum Step {
     CatchUp,
     /// The target's server proves that it can take over.
     Gates,
+    /// The way back is prepared: what the target publishes, and what the source must let pass.
+    WayBack,
     /// Writes on the source stop, under a lease.
     Fence,
     /// The target applies everything, sequences included.
@@ -37,8 +39,20 @@ pub enum Step {
     HandOver,
     /// Consumers are pointed at the target.
     Flip,
+    /// New writes flow back to the source.
+    FollowBack,
     /// Everything of ours goes.
     Finalize,
+    /// Writes on the target stop, under a lease.
+    ReverseFence,
+    /// The source applies everything that was written on the target.
+    ReverseDrain,
+    /// Every row is compared once more.
+    ReverseVerify,
+    /// The target closes for good, then the source opens.
+    ReverseHandOver,
+    /// Consumers are pointed at the source.
+    ReverseFlip,
 }
 
 /// When the schema migration runs.
@@ -63,7 +77,6 @@ impl Order {
 
 /// The guide's order. Verification ends before the schema changes: a rewriting ALTER TABLE
 /// looks empty to an older snapshot and would block behind its locks.
-// The reverse slot and subscription take their place between verify and hand-over.
 const DOCUMENTED: &[Step] = &[
     Step::Preflight,
     Step::Prepare,
@@ -76,13 +89,15 @@ const DOCUMENTED: &[Step] = &[
     Step::Verify,
     Step::Migrate,
     Step::Gates,
+    Step::WayBack,
     Step::HandOver,
     Step::Flip,
+    Step::FollowBack,
     Step::Finalize,
 ];
 
 /// The schema migration before the fence. Where the comparison stands is the one thing that differs.
-const fn migrate_first([first, second, third]: [Step; 3]) -> [Step; 16] {
+const fn migrate_first([first, second, third, fourth]: [Step; 4]) -> [Step; 18] {
     [
         Step::Preflight,
         Step::Prepare,
@@ -93,21 +108,28 @@ const fn migrate_first([first, second, third]: [Step; 3]) -> [Step; 16] {
         Step::Migrate,
         Step::CatchUp,
         Step::Gates,
+        Step::WayBack,
         Step::Fence,
         Step::Drain,
         Step::Snapshot,
         first,
         second,
         third,
+        fourth,
         Step::Finalize,
     ]
 }
 
 /// The comparison runs beside the hand-over.
-const MIGRATE_FIRST: &[Step] = &migrate_first([Step::HandOver, Step::Flip, Step::Verify]);
+const MIGRATE_FIRST: &[Step] = &migrate_first([Step::HandOver, Step::Flip, Step::FollowBack, Step::Verify]);
 
 /// The comparison runs inside the outage (`verification=strict`).
-const MIGRATE_FIRST_STRICT: &[Step] = &migrate_first([Step::Verify, Step::HandOver, Step::Flip]);
+const MIGRATE_FIRST_STRICT: &[Step] = &migrate_first([Step::Verify, Step::HandOver, Step::Flip, Step::FollowBack]);
+
+/// The road back after the target has opened, in either order. Nothing of it is undone; what the forward road
+/// made is undone after it.
+pub const REVERSAL: &[Step] =
+    &[Step::ReverseFence, Step::ReverseDrain, Step::ReverseVerify, Step::ReverseHandOver, Step::ReverseFlip];
 
 /// The steps of one order, first to last.
 pub fn runbook(order: Order, strict: bool) -> &'static [Step] {
@@ -120,7 +142,7 @@ pub fn runbook(order: Order, strict: bool) -> &'static [Step] {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 16] = [
+    pub const ALL: [Step; 23] = [
         Step::Preflight,
         Step::Prepare,
         Step::Refresh,
@@ -130,13 +152,20 @@ impl Step {
         Step::Migrate,
         Step::CatchUp,
         Step::Gates,
+        Step::WayBack,
         Step::Fence,
         Step::Drain,
         Step::Snapshot,
         Step::Verify,
         Step::HandOver,
         Step::Flip,
+        Step::FollowBack,
         Step::Finalize,
+        Step::ReverseFence,
+        Step::ReverseDrain,
+        Step::ReverseVerify,
+        Step::ReverseHandOver,
+        Step::ReverseFlip,
     ];
 
     /// The name as journal and runbook print it.
@@ -151,13 +180,20 @@ impl Step {
             Step::Migrate => "migrate",
             Step::CatchUp => "catch-up",
             Step::Gates => "gates",
+            Step::WayBack => "way-back",
             Step::Fence => "fence",
             Step::Drain => "drain",
             Step::Snapshot => "snapshot",
             Step::Verify => "verify",
             Step::HandOver => "hand-over",
             Step::Flip => "flip",
+            Step::FollowBack => "follow-back",
             Step::Finalize => "finalize",
+            Step::ReverseFence => "reverse-fence",
+            Step::ReverseDrain => "reverse-drain",
+            Step::ReverseVerify => "reverse-verify",
+            Step::ReverseHandOver => "reverse-hand-over",
+            Step::ReverseFlip => "reverse-flip",
         }
     }
 
@@ -173,13 +209,20 @@ impl Step {
             Step::Migrate => "let the target application migrate its schema",
             Step::CatchUp => "catch up with the source after the schema change",
             Step::Gates => "prove that the target's server can take over",
+            Step::WayBack => "prepare the way back from the target to the source",
             Step::Fence => "stop writes on the source",
             Step::Drain => "apply the last change and carry the sequences over",
             Step::Snapshot => "take twin snapshots of both sides",
             Step::Verify => "compare every row",
             Step::HandOver => "close the source for good, then open the target",
             Step::Flip => "point consumers at the target",
+            Step::FollowBack => "let new writes flow back to the source",
             Step::Finalize => "remove everything of ours on both sides",
+            Step::ReverseFence => "stop writes on the target",
+            Step::ReverseDrain => "apply the last change on the source",
+            Step::ReverseVerify => "compare every row before users go back",
+            Step::ReverseHandOver => "close the target for good, then open the source",
+            Step::ReverseFlip => "point consumers at the source",
         }
     }
 
@@ -188,6 +231,7 @@ impl Step {
         match self {
             Step::Copy => Some(Phase::Copying),
             Step::Pause | Step::Migrate => Some(Phase::Migrating),
+            Step::ReverseFence => Some(Phase::Reversing),
             _ => None,
         }
     }
@@ -231,8 +275,8 @@ mod tests {
     fn every_step_is_in_some_runbook_once() {
         for step in Step::ALL {
             let times = |book: &[Step]| book.iter().filter(|s| **s == step).count();
-            assert!(times(MIGRATE_FIRST) == 1 || times(DOCUMENTED) == 1, "{}", step.name());
-            assert!([DOCUMENTED, MIGRATE_FIRST, MIGRATE_FIRST_STRICT].iter().all(|b| times(b) <= 1));
+            assert!(times(MIGRATE_FIRST) + times(REVERSAL) == 1 || times(DOCUMENTED) == 1, "{}", step.name());
+            assert!([DOCUMENTED, MIGRATE_FIRST, MIGRATE_FIRST_STRICT, REVERSAL].iter().all(|b| times(b) <= 1));
         }
     }
 

@@ -15,6 +15,7 @@ pub mod publication;
 pub mod reach;
 pub mod replication;
 pub mod reset;
+pub mod reverse;
 pub mod schema;
 pub mod sequences;
 pub mod server_log;

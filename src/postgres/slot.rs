@@ -53,6 +53,22 @@ pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> 
     }))
 }
 
+/// Creates a logical slot (plugin `pgoutput`) for the session's database, without a snapshot.
+///
+/// PostgreSQL waits here for every transaction that was running with an id when it began; after `deadline` it
+/// gives up, and nothing is left.
+///
+/// # Errors
+/// [`Error::Server`] when the server refuses; its cancellation (57014) when the deadline is over.
+pub async fn create(session: &Session, name: &str, deadline: Duration) -> Result<()> {
+    let doing = format!("create replication slot {name} on {}", session.address);
+    let limit = format!("SET statement_timeout = {}", deadline.as_millis());
+    session.batch_execute(&limit).await.map_err(Error::doing(&doing))?;
+    let made = session.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&name]).await;
+    session.batch_execute("RESET statement_timeout").await.map_err(Error::doing(&doing))?;
+    made.map(|_| ()).map_err(Error::doing(doing))
+}
+
 /// Waits until no walsender reads the slot (or the slot is gone).
 ///
 /// # Errors

@@ -33,6 +33,8 @@ pub struct Live {
     pub compare_progress: Arc<CompareProgress>,
     /// What the subscription is judged by.
     pub apply: super::apply::Apply,
+    /// What the way back's subscription is judged by.
+    pub way_back: super::way_back::Revivals,
     /// Why the target is still open, when it should be closed.
     pub open_for: Option<String>,
     /// When the watch looked last.

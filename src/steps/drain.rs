@@ -9,13 +9,13 @@ use serde_json::json;
 use std::time::Duration;
 
 /// How long the drain is waited for before everything is looked at again, and a new marker is written.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the marker's commit may wait for the source's synchronous standby.
-const MARKER_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const MARKER_WITHIN: Duration = Duration::from_secs(15);
 
 /// Values that sessions may have cached of a sequence without using them.
-const SEQUENCE_MARGIN: u32 = 100;
+pub(super) const SEQUENCE_MARGIN: u32 = 100;
 
 /// Commits a marker behind the last write and waits until the target shows it and has flushed
 /// everything before it.

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How long the last writers of all tables are waited for, all in all, before the fence gives up.
-const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Extra seconds that a person and the application's start get inside the documented order's outage.
 const PERSON: u64 = 600;

@@ -2,7 +2,7 @@
 
 use super::context::{Answer, Context, Outcome};
 use super::prepare::forward;
-use super::{catch_up, follow};
+use super::{catch_up, follow, way_back};
 use crate::migration::{Failure, Step};
 use crate::postgres::{fence, leftovers, publication, slot};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let source = context.world.source("finalize").await?;
     let target = context.world.target("finalize").await?;
     context.progress.say("removing everything of ours");
+    let unrestored = way_back::remove(context).await?;
     follow::drop_subscription(context).await?;
     slot::drop_slot(&source, &name, Duration::from_secs(30)).await?;
     publication::drop_publication(&source, &name).await?;
@@ -47,7 +48,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             "drop these by hand and run finalize again",
         ));
     }
-    Ok(Outcome::Done(json!({"remove-source-fence": commands})))
+    Ok(Outcome::Done(json!({"remove-source-fence": commands, "unrestored-on-the-source": unrestored})))
 }
 
 /// The way back may close only on proof, or with open eyes.

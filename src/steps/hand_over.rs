@@ -3,16 +3,16 @@
 
 use super::context::{Answer, Context, Outcome};
 use super::drain::{refuse_other_clusters, refuse_unfenced};
-use super::{follow, observe, prepare};
+use super::{follow, observe, prepare, way_back};
 use crate::migration::{Failure, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening, Permanent};
-use crate::postgres::{Error, Session};
+use crate::postgres::{Error, Server, Session};
 use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::types::PgLsn;
 
 /// How long every standby of the source may take to flush the permanent fence.
-const STANDBYS_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const STANDBYS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the commit that closes the source may wait for a synchronous standby.
 const COMMITS_WITHIN: Duration = Duration::from_secs(5);
@@ -22,7 +22,6 @@ const COMMITS_WITHIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// A lease that ran out; a standby that would reopen; the servers'.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
-    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
     let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
     // Nobody can write meanwhile: each side is asked in one session.
     let (source, target) = tokio::try_join!(context.world.source("hand over"), context.world.target("hand over"))?;
@@ -47,60 +46,70 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     // 2. The forward direction stops.
     context.progress.say("stopping replication");
     follow::stop_between(context, &source, &target).await?;
-    // 3. The reverse slot and subscription are made here once the way back exists.
+    // 3. From here on the target keeps what will be written there for the source.
+    let reverse_slot = way_back::connect(context, &source, &target).await?;
     // 4. The source closes for good, if its lease still runs.
     context.note(Step::HandOver, "closing-source", json!(generation)).await?;
     context.progress.say("closing the source for good");
-    let position = close_for_good(context, &source, &generation, lock_timeout).await?;
+    let closing = Closing {
+        server: &context.world.source,
+        database: &context.world.source_database,
+        session: &source,
+        generation: &generation,
+        again: "cut-over",
+    };
+    let position = close_for_good(context, &closing).await?;
     context.note(Step::HandOver, "source-closed", json!(super::migrate::now_ms())).await?;
     // 5. A standby without that commit would reopen at the deadline.
     fence::wait_flushed_by_standbys(&source, position, STANDBYS_WITHIN).await?;
     // 6. The target opens.
     context.note(Step::HandOver, "opening-target", json!(target_generation)).await?;
     context.progress.say("opening the target");
-    match fence::open_target(&target, &target_generation, context.epoch, &OpenOnlyIf::default()).await? {
+    let only_if = OpenOnlyIf { reverse_slot, ..OpenOnlyIf::default() };
+    match fence::open_target(&target, &target_generation, context.epoch, &only_if).await? {
         Opening::Open => done(context).await,
         Opening::Refused(found) => Err(Failure::retry("open the target", found)),
     }
 }
 
-/// Closes the source for good; answers a place in the WAL that lies behind that commit.
-async fn close_for_good(
-    context: &Context<'_>,
-    source: &Session,
-    generation: &str,
-    lock_timeout: Duration,
-) -> Result<PgLsn, Failure> {
-    let world = context.world;
-    let row = fence::state(source, generation).await?;
+/// The side that closes for good.
+pub(super) struct Closing<'a> {
+    pub(super) server: &'a Server,
+    pub(super) database: &'a str,
+    pub(super) session: &'a Session,
+    pub(super) generation: &'a str,
+    /// The action to run when the lease was over before.
+    pub(super) again: &'a str,
+}
+
+/// Closes a side for good; answers a place in the WAL that lies behind that commit.
+///
+/// # Errors
+/// A lease that ran out; an outcome that nobody knows yet; the server's.
+pub(super) async fn close_for_good(context: &Context<'_>, closing: &Closing<'_>) -> Result<PgLsn, Failure> {
+    let Closing { server, database, session, generation, again } = closing;
+    let address = &session.address;
+    let row = fence::state(session, generation).await?;
     if row.is_some_and(|row| row.state == FenceState::Permanent) {
         // Where that commit lies is not known any more, but it lies before the end of the WAL.
-        let row = source
+        let row = session
             .query_one("SELECT pg_current_wal_flush_lsn()", &[])
             .await
-            .map_err(Error::doing("see where the source's WAL ends"))?;
+            .map_err(Error::doing(format!("see where the WAL of {address} ends")))?;
         return Ok(row.get(0));
     }
-    match fence::make_permanent(
-        &world.source,
-        &world.source_database,
-        generation,
-        context.epoch,
-        lock_timeout,
-        COMMITS_WITHIN,
-    )
-    .await?
-    {
+    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+    match fence::make_permanent(server, database, generation, context.epoch, lock_timeout, COMMITS_WITHIN).await? {
         Permanent::Committed(position) => Ok(position),
         Permanent::Lost(_) => Err(Failure::operator(
             "hand over",
-            "the fence's lease ran out before the source was closed for good",
-            format!("run {} again when you are ready", context.command("cut-over")),
+            format!("the fence's lease ran out before {address} was closed for good"),
+            format!("run {} again when you are ready", context.command(again)),
         )),
         Permanent::Locked(by) => {
-            Err(Failure::retry("close the source for good", format!("its fence row is held by {by}")))
+            Err(Failure::retry(format!("close {address} for good"), format!("its fence row is held by {by}")))
         }
-        Permanent::Unknown(why) => Err(Failure::retry("close the source for good", why)),
+        Permanent::Unknown(why) => Err(Failure::retry(format!("close {address} for good"), why)),
     }
 }
 

@@ -20,9 +20,11 @@ pub mod observe;
 pub mod preflight;
 pub mod prepare;
 pub mod refresh;
+pub mod reverse;
 pub mod store;
 pub mod verify;
 pub mod watch;
+pub mod way_back;
 pub mod world;
 
 pub use begin::begin;
@@ -49,13 +51,20 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
         Step::Migrate => migrate::perform(context).await,
         Step::CatchUp => catch_up::perform(context).await,
         Step::Gates => gates::perform(context).await,
+        Step::WayBack => way_back::perform(context).await,
         Step::Fence => fence::perform(context).await,
         Step::Drain => drain::perform(context).await,
         Step::Snapshot => verify::snapshot(context).await,
         Step::Verify => verify::perform(context).await,
         Step::HandOver => hand_over::perform(context).await,
         Step::Flip => flip::perform(context).await,
+        Step::FollowBack => way_back::follow(context).await,
         Step::Finalize => finalize::perform(context).await,
+        Step::ReverseFence => reverse::stop_writes(context).await,
+        Step::ReverseDrain => reverse::drain(context).await,
+        Step::ReverseVerify => reverse::compare(context).await,
+        Step::ReverseHandOver => reverse::hand_over(context).await,
+        Step::ReverseFlip => reverse::flip(context).await,
     }
 }
 
@@ -70,12 +79,14 @@ pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
         Step::Follow => follow::undo(context).await,
         Step::Migrate => migrate::undo(context).await,
         Step::CatchUp => catch_up::undo(context).await,
+        Step::WayBack => way_back::undo(context).await,
         Step::Fence => fence::undo(context).await,
         Step::Snapshot => verify::undo(context).await,
         Step::HandOver => hand_over::undo(context).await,
         // Preflight and the gates only look. A refreshed application stays refreshed: its revision is
         // the operator's. A paused subscription goes with `follow`, carried sequences with `copy`, the
-        // comparison with `snapshot`. Nothing after the hand-over is ever undone.
+        // comparison with `snapshot`, what flows back with `way-back`. After the hand-over nothing is undone that
+        // users see: they went back before.
         Step::Preflight
         | Step::Refresh
         | Step::Pause
@@ -83,7 +94,13 @@ pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
         | Step::Drain
         | Step::Verify
         | Step::Flip
-        | Step::Finalize => Ok(Outcome::Done(serde_json::Value::Null)),
+        | Step::FollowBack
+        | Step::Finalize
+        | Step::ReverseFence
+        | Step::ReverseDrain
+        | Step::ReverseVerify
+        | Step::ReverseHandOver
+        | Step::ReverseFlip => Ok(Outcome::Done(serde_json::Value::Null)),
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Parallel comparisons: each is one query per side.
-const JOBS: usize = 2;
+pub(super) const JOBS: usize = 2;
 
 /// How long the target may take to pass a moment of the source, while users write.
 const CATCHES_UP: Duration = Duration::from_secs(60);
@@ -63,6 +63,16 @@ fn table_comparisons(tables: &[Table], replicated: &[TableName]) -> Vec<TableCom
             bytes: table.total_bytes,
         })
         .collect()
+}
+
+/// What both schemas know of every replicated table.
+pub(super) fn shared_comparisons(source: &[Table], target: &[Table], replicated: &[TableName]) -> Vec<TableComparison> {
+    let mut comparisons = table_comparisons(source, replicated);
+    for comparison in &mut comparisons {
+        let other = target.iter().find(|table| table.name == comparison.table);
+        comparison.columns.retain(|ours| other.is_some_and(|table| table.columns.iter().any(|c| c.name == ours.name)));
+    }
+    comparisons
 }
 
 fn compared(column: &Column) -> ComparedColumn {

@@ -3,7 +3,7 @@
 
 use super::context::Context;
 use super::prepare::forward;
-use super::{apply, guard, observe};
+use super::{apply, guard, observe, reverse, way_back};
 use crate::migration::{Failure, Order, Phase, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState};
 use crate::postgres::{Session, inspect, publication, slot, subscription};
@@ -23,8 +23,11 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
     }
     context.live.watched = Some(Instant::now());
     let Some(run) = context.state.active().cloned() else { return Ok(None) };
-    if run.phase == Phase::RollingBack || run.is_done(Step::HandOver) {
-        return Ok(None);
+    match run.phase {
+        Phase::RollingBack | Phase::Finalized => return Ok(None),
+        Phase::Reversing => return reversal(context, &run).await,
+        Phase::Opened | Phase::Flipped => return way_back::watch(context, &run).await,
+        _ => {}
     }
     if run.status(Step::Fence) != Status::Pending
         && let Some(record) = lease(context, &run).await?
@@ -88,11 +91,32 @@ async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, F
     } else {
         // A hand-over that was begun had stopped it; the target was not opened, and now never is.
         let (target, name) = (context.world.target("lease").await?, forward(context)?);
+        way_back::disconnect(context, &source, &target).await?;
         if subscription::state(&target, &name).await?.is_some() {
             subscription::enable(&target, &name).await?;
         }
     }
     let reason = format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
+    Ok(Some(Record::Lifted { reason }))
+}
+
+/// On the way back to the source: a lease of the target that ran out before the source opened leaves users there.
+async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, Failure> {
+    let begun = matches!(run.status(Step::ReverseFence), Status::Done | Status::Failed);
+    let Some(generation) = reverse::generation(context).filter(|_| begun && !run.is_done(Step::ReverseHandOver)) else {
+        return Ok(None);
+    };
+    let target = context.world.target("lease").await?;
+    let Some(row) = fence::state(&target, &generation).await? else { return Ok(None) };
+    let until = row.remaining_ms.map(|left| super::migrate::now_ms() + left);
+    context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
+    if row.state != FenceState::Expired && !row.lapsed() {
+        return Ok(None);
+    }
+    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+    fence::lift(&target, &generation, context.epoch, lock_timeout).await?;
+    subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
+    let reason = "writes go on on the target: its fence ended before the source was opened".to_owned();
     Ok(Some(Record::Lifted { reason }))
 }
 

@@ -174,7 +174,8 @@ impl<'a> Turn<'a> {
             Next::Do(step) => self.step(step, state, live, trouble).await,
             Next::RollBack => self.roll_back(state, live, trouble).await,
             Next::TooLate => {
-                let failure = Failure { sentence: plan::too_late(state.phase()), class: Class::Operator };
+                let sentence = state.active().map(plan::too_late).unwrap_or_default();
+                let failure = Failure { sentence, class: Class::Operator };
                 self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) })
                     .await
                     .map(|()| LOOK)

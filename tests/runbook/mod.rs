@@ -15,3 +15,4 @@ mod rig;
 mod rollback;
 mod stall;
 mod stopped;
+mod way_back;

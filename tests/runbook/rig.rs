@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use coordinator::migration::journal::{Request, Side};
-use coordinator::migration::{Goal, Phase, Progress, Record, Settings, State};
+use coordinator::migration::{Goal, Phase, Progress, Record, Settings, State, Step};
 use coordinator::postgres::{Password, Server};
 use coordinator::steps::{Application, Applications, Store, World};
 use coordinator::worker::control::{self, Handover};
@@ -208,17 +208,24 @@ impl Rig {
     pub fn until(&self, what: &str, within: Duration, good: impl Fn(&State, &Progress) -> bool) -> Result<State> {
         wait_for(what, within, || {
             let (state, progress) = self.now().map_err(|error| format!("{error:#}"))?;
-            if let Some(run) = state.active()
-                && run.phase == Phase::Opened
-                && run.note(coordinator::migration::Step::Flip, "gates-passed").is_some()
-                && run.brokered.is_none()
-            {
-                let record = Record::Brokered { side: Side::Target, consumers: 0 };
-                self.runtime.block_on(self.store.append(&record)).map_err(|error| error.to_string())?;
-            }
+            self.broker(&state).map_err(|error| format!("{error:#}"))?;
             if good(&state, &progress) { Ok(state) } else { Err(format!("phase {}, {progress:?}", state.phase())) }
         })
         .with_context(|| format!("the worker's log:\n{}", self.worker_log()))
+    }
+
+    /// Gives the consumers the side that the journal wants, as hooks do.
+    pub fn broker(&self, state: &State) -> Result<()> {
+        let Some(run) = state.active() else { return Ok(()) };
+        let side = match (run.phase, run.brokered) {
+            (Phase::Opened, None) if run.note(Step::Flip, "gates-passed").is_some() => Side::Target,
+            (Phase::Reversing, Some(Side::Target)) if run.note(Step::ReverseFlip, "gates-passed").is_some() => {
+                Side::Source
+            }
+            _ => return Ok(()),
+        };
+        self.runtime.block_on(self.store.append(&Record::Brokered { side, consumers: 0 }))?;
+        Ok(())
     }
 
     /// The operator runs the target application's `run-migration`, and its server starts.

@@ -34,9 +34,13 @@ impl Rig {
     pub fn stalled(&self, pattern: &Value) -> Result<()> {
         let seen = format!("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {SIGN} AND granted");
         wait_for(&format!("the record {pattern}"), LONG, || match self.on_journal(&seen) {
-            Ok(count) if count == "0" => Err(self
-                .now()
-                .map_or_else(|error| format!("{error:#}"), |(s, p)| format!("phase {}, {p:?}", s.phase()))),
+            Ok(count) if count == "0" => match self.now() {
+                Ok((state, progress)) => {
+                    self.broker(&state).map_err(|error| format!("{error:#}"))?;
+                    Err(format!("phase {}, {progress:?}", state.phase()))
+                }
+                Err(error) => Err(format!("{error:#}")),
+            },
             Ok(_) => Ok(()),
             Err(error) => Err(format!("{error:#}")),
         })

@@ -17,7 +17,8 @@ mod tables;
 pub use close::{Close, Closed, close_source, close_target};
 pub use functions::{SPARED_ROLES, install, installed};
 pub use open::{
-    OpenOnlyIf, Opening, Permanent, Standbys, lift, make_permanent, open_target, standbys, wait_flushed_by_standbys,
+    OpenOnlyIf, Opening, Permanent, Standbys, lift, make_permanent, open_target, reopen, standbys,
+    wait_flushed_by_standbys,
 };
 pub use remove::{reduce_to_minimal, remove};
 pub use row::{FenceRow, FenceState, bump_epoch, claim, epoch, latest, owning_run, state};

@@ -114,6 +114,30 @@ pub async fn lift(session: &Session, generation: &str, epoch: i64, lock_timeout:
     row::state(session, generation).await
 }
 
+/// Opens a side that was closed for good: permanent becomes expired, for every table at once. The caller has closed
+/// the other side for good before. Anything else stays as it is. Answers the row as it is then.
+///
+/// # Errors
+/// As those of [`lift`].
+pub async fn reopen(
+    session: &Session,
+    generation: &str,
+    epoch: i64,
+    lock_timeout: Duration,
+) -> Result<Option<FenceRow>> {
+    let doing = format!("open database {} on {} again", session.database, session.address);
+    let update = format!(
+        "SET LOCAL lock_timeout = {}; SET LOCAL synchronous_commit = on;
+         SELECT identity_migration.hold_epoch({epoch});
+         UPDATE identity_migration.fence SET state = 'expired'
+         WHERE generation = {} AND state = 'permanent' AND epoch = {epoch}",
+        lock_timeout.as_millis().max(1),
+        literal(generation)
+    );
+    transact(session, &doing, &update).await?;
+    row::state(session, generation).await
+}
+
 /// Makes the source's lease permanent, in a session of its own, and reads it again in another one.
 ///
 /// A commit that waits for a synchronous standby and is cancelled ends with a mere warning, so success of the

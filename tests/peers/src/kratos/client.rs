@@ -57,6 +57,27 @@ impl Client {
         expect(200, self.get(&format!("{}/admin/identities/{id}", self.admin), None)?)
     }
 
+    /// Gives an identity another password.
+    pub fn change_password(&self, id: &str, email: &str, password: &str) -> anyhow::Result<()> {
+        let body = json!({
+            "schema_id": "default",
+            "state": "active",
+            "traits": {"email": email},
+            "credentials": {"password": {"config": {"password": password}}},
+        });
+        let request = self.agent.put(format!("{}/admin/identities/{id}", self.admin));
+        let mut response = request.send_json(body).with_context(|| format!("cannot change identity {id}"))?;
+        expect(200, (response.status().as_u16(), response.body_mut().read_to_string()?)).map(drop)
+    }
+
+    /// Deletes an identity.
+    pub fn delete_identity(&self, id: &str) -> anyhow::Result<()> {
+        let request = self.agent.delete(format!("{}/admin/identities/{id}", self.admin));
+        let status = request.call().with_context(|| format!("cannot delete identity {id}"))?.status().as_u16();
+        anyhow::ensure!(status == 204, "Kratos answered {status} to the deletion of identity {id}");
+        Ok(())
+    }
+
     /// Logs in with a password, as a native application does.
     pub fn login(&self, email: &str, password: &str) -> anyhow::Result<Login> {
         let flow = expect(200, self.get(&format!("{}/self-service/login/api", self.public), None)?)?;

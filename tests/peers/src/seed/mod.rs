@@ -58,9 +58,14 @@ pub struct Person {
 
 /// Makes people through the API of a running server.
 pub fn people(client: &Client, count: u32) -> anyhow::Result<Vec<Person>> {
+    people_named(client, "person", count)
+}
+
+/// As [`people`], with names that begin otherwise.
+pub fn people_named(client: &Client, name: &str, count: u32) -> anyhow::Result<Vec<Person>> {
     (1..=count)
         .map(|number| {
-            let email = format!("person-{number}@api.example");
+            let email = format!("{name}-{number}@api.example");
             let password = format!("a password of person {number}");
             let id = client.create_identity(&email, &password)?;
             let login = client.login(&email, &password).with_context(|| format!("cannot log in as {email}"))?;
