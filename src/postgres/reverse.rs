@@ -90,6 +90,43 @@ pub async fn restore(source: &Session, reversal: &Reversal) -> Result<Vec<String
     Ok(broken)
 }
 
+/// Brings to the source the rows of `table` that only the target has and that rows which came back refer to: the
+/// target's own migration put them there before anything flowed back. The apply worker checks no foreign key, so
+/// without them the source would hold rows that no later copy could take. Answers how many.
+///
+/// # Errors
+/// [`Error::Server`] when a server refuses.
+pub async fn carry_referenced(source: &Session, target: &Session, table: &TableName) -> Result<u64> {
+    let doing = format!("bring rows of table {table} back to {}", source.address);
+    let all = format!("SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]')::text FROM {} t", table.sql());
+    let rows: String = target.query_one(&all, &[]).await.map_err(Error::doing(&doing))?.get(0);
+    let references = source.query(REFERENCES, &[&table.sql()]).await.map_err(Error::doing(&doing))?;
+    // Our own fence lets this session pass as it lets the apply worker.
+    source.batch_execute("SET session_replication_role = replica").await.map_err(Error::doing(&doing))?;
+    let mut carried = 0;
+    for reference in references {
+        let insert = format!(
+            "INSERT INTO {table} SELECT r.* FROM jsonb_populate_recordset(NULL::{table}, $1::text::jsonb) r
+             WHERE EXISTS (SELECT FROM {} c WHERE {}) ON CONFLICT DO NOTHING",
+            reference.get::<_, &str>(0),
+            reference.get::<_, &str>(1),
+            table = table.sql()
+        );
+        carried += source.execute(&insert, &[&rows]).await.map_err(Error::doing(&doing))?;
+    }
+    source.batch_execute("RESET session_replication_role").await.map_err(Error::doing(doing))?;
+    Ok(carried)
+}
+
+/// Who refers to a table: the referring table (`c`), and how its rows find theirs (`r`).
+const REFERENCES: &str = "
+    SELECT f.conrelid::regclass::text,
+           string_agg(format('c.%I = r.%I', here.attname, there.attname), ' AND ')
+    FROM pg_constraint f CROSS JOIN LATERAL unnest(f.conkey, f.confkey) k(here, there)
+    JOIN pg_attribute here ON here.attrelid = f.conrelid AND here.attnum = k.here
+    JOIN pg_attribute there ON there.attrelid = f.confrelid AND there.attnum = k.there
+    WHERE f.contype = 'f' AND f.confrelid = to_regclass($1) GROUP BY f.oid, f.conrelid";
+
 /// One side's catalog, as far as it matters here.
 #[derive(Debug, Default)]
 struct Side {

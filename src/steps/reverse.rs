@@ -8,12 +8,12 @@ use super::fence::CLOSE_WITHIN;
 use super::hand_over::{Closing, STANDBYS_WITHIN, close_for_good};
 use super::migrate::now_ms;
 use super::{observe, verify, way_back};
-use crate::apps::Health;
+use crate::apps::{Health, KRATOS};
 use crate::migration::journal::Side;
 use crate::migration::{Failure, Status, Step, Verification};
 use crate::postgres::compare::{self, Depth};
 use crate::postgres::fence::{self, Close, FenceState};
-use crate::postgres::{Session, inspect, marker, sequences, slot, subscription};
+use crate::postgres::{Session, inspect, marker, reverse, sequences, slot, subscription};
 use serde_json::json;
 use std::time::Duration;
 
@@ -116,11 +116,15 @@ pub async fn drain(context: &mut Context<'_>) -> Answer {
     let name = way_back::reverse_name(context)?;
     let point = marker::drain_point(&target, MARKER_WITHIN).await?;
     marker::wait_drained(&target, &source, &name, &point, DRAIN_WITHIN).await?;
+    let mut seeds = 0;
+    for table in observe::replicated_tables(context)?.iter().filter(|table| KRATOS.is_seeded_table(&table.name)) {
+        seeds += reverse::carry_referenced(&source, &target, table).await?;
+    }
     let known = sequences::read(&source).await?;
     let shared: Vec<_> = point.sequences.into_iter().filter(|s| known.iter().any(|k| k.name == s.name)).collect();
     let carried = sequences::set(&source, &shared, SEQUENCE_MARGIN).await?;
     let from = context.run()?.note(Step::ReverseFence, "fenced-from").and_then(|v| v.as_i64()).unwrap_or(now_ms());
-    Ok(Outcome::Done(json!({"drain-ms": now_ms() - from, "sequences": carried.set})))
+    Ok(Outcome::Done(json!({"drain-ms": now_ms() - from, "sequences": carried.set, "seeds": seeds})))
 }
 
 async fn refuse_unfenced(context: &Context<'_>, target: &Session) -> Result<(), Failure> {

@@ -7,6 +7,9 @@ use peers::seed::{self, Person};
 use peers::writers::Writers;
 use serde_json::{Value, json};
 
+/// A kind of credential that Kratos 1.0.0 does not know and 1.3.1 does.
+const ONLY_NEW: &str = "passkey";
+
 fn settings(order: OrderChoice) -> Settings {
     Settings { order, outage_limit: 3600, ..Settings::default() }
 }
@@ -35,6 +38,16 @@ fn live_on_the_target(rig: &Rig, people: &mut Vec<Person>) -> Person {
     client.change_password(&changed.id, &changed.email, &changed.password).unwrap();
     let gone = people.remove(1);
     client.delete_identity(&gone.id).unwrap();
+    // A credential of a kind that only the new release knows: its kind must come back with it.
+    rig.on_target(&format!(
+        "INSERT INTO public.identity_credentials
+             (id, config, identity_credential_type_id, identity_id, created_at, updated_at, nid)
+         SELECT gen_random_uuid(), '{{}}', t.id, i.id, now(), now(), i.nid
+         FROM public.identities i, public.identity_credential_types t
+         WHERE i.id = '{}' AND t.name = '{ONLY_NEW}'",
+        people[0].id
+    ))
+    .unwrap();
     gone
 }
 
@@ -48,6 +61,11 @@ fn assert_back(rig: &mut Rig, people: &[Person], gone: &Person) {
     seed::check_people(&client, people).unwrap();
     client.identity(&gone.id).unwrap_err();
     client.login(&gone.email, &gone.password).unwrap_err();
+    let kinds = format!(
+        "SELECT count(*) FROM public.identity_credentials c
+         JOIN public.identity_credential_types t ON t.id = c.identity_credential_type_id WHERE t.name = '{ONLY_NEW}'"
+    );
+    assert_eq!(rig.on_source(&kinds).unwrap(), "1");
     rig.stop_target().unwrap();
 }
 
