@@ -136,16 +136,17 @@ fn parameter(place: &str, schema: &Mapping) {
 
 #[test]
 fn actions_are_the_promised_ones() {
+    const NO_WAY_BACK: (&str, &str) = ("accept-no-way-back", "false");
     let promised: [(&str, &[(&str, &str)]); 12] = [
         ("preflight", &[("strategy", "blue-green")]),
         ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
         ("verify", &[("wait", "600")]),
-        ("drain", &[("wait", "600"), ("outage-limit", "0"), ("verification", "")]),
+        ("drain", &[("wait", "600"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
         ("refresh", &[("channel", ""), ("revision", ""), ("wait", "1800")]),
         ("run-migration", &[("timeout", "0"), ("wait", "0")]),
-        ("flip-traffic", &[("wait", "300")]),
-        ("cut-over", &[("wait", "900"), ("outage-limit", "0"), ("verification", "")]),
-        ("migrate", &[("channel", ""), ("revision", ""), ("until", "flipped"), ("wait", "0")]),
+        ("flip-traffic", &[("wait", "300"), NO_WAY_BACK]),
+        ("cut-over", &[("wait", "900"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
+        ("migrate", &[("channel", ""), ("revision", ""), ("until", "flipped"), ("wait", "0"), NO_WAY_BACK]),
         ("rollback", &[("wait", "600")]),
         ("finalize", &[("keep-source-fenced", "true"), ("accept-unverified", "false")]),
         ("show", &[("format", "text")]),

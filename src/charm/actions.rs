@@ -251,6 +251,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         migration_timeout: parameters.number("timeout"),
         keep_source_fenced: name != "finalize" || parameters.flag("keep-source-fenced"),
         accept_unverified: parameters.flag("accept-unverified"),
+        accept_no_way_back: parameters.flag("accept-no-way-back"),
         ..Request::plain(name, goal)
     }
 }

@@ -56,6 +56,7 @@ const OUTAGE_LIMIT: Parameter = Parameter {
 };
 const VERIFICATION: Parameter =
     Parameter { name: "verification", form: Form::Choice { words: &["twin", "strict", "counts"], default: None } };
+const NO_WAY_BACK: Parameter = Parameter { name: "accept-no-way-back", form: Form::Flag { default: false } };
 const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
 /// Juju's revisions are 32-bit numbers; 0 is taken for "the newest", as when none is given.
 const REVISION: Parameter =
@@ -79,7 +80,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
         ],
     ),
     ("verify", &[wait(DAY, 600)]),
-    ("drain", &[wait(DAY, 600), OUTAGE_LIMIT, VERIFICATION]),
+    ("drain", &[wait(DAY, 600), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK]),
     ("refresh", &[CHANNEL, REVISION, wait(DAY, 1800)]),
     (
         "run-migration",
@@ -91,8 +92,8 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
             wait(90_000, 0),
         ],
     ),
-    ("flip-traffic", &[wait(DAY, 300)]),
-    ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION]),
+    ("flip-traffic", &[wait(DAY, 300), NO_WAY_BACK]),
+    ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK]),
     (
         "migrate",
         &[
@@ -106,6 +107,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
                 },
             },
             wait(DAY, 0),
+            NO_WAY_BACK,
         ],
     ),
     ("rollback", &[wait(DAY, 600)]),

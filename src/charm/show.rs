@@ -4,7 +4,8 @@ use super::actions::{Desk, Reply};
 use super::parameters::Parameters;
 use super::relations::Side;
 use super::{Journal, is_finalized, status, watch};
-use crate::migration::{Progress, Run, State, Status, plan};
+use crate::migration::runbook::REVERSAL;
+use crate::migration::{Progress, Run, State, Status, Step, plan};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -65,8 +66,8 @@ fn data(state: &State, progress: &Progress) -> Value {
         .run
         .iter()
         .flat_map(|run| {
-            run.book().iter().map(|step| {
-                let known = run.steps.get(step).cloned().unwrap_or_default();
+            shown(run).map(|step| {
+                let known = run.steps.get(&step).cloned().unwrap_or_default();
                 json!({
                     "step": step.name(), "what": step.describe(), "status": known.status,
                     "started": known.started, "done": known.done, "output": known.output,
@@ -111,8 +112,8 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
     }
     if let Some(run) = &state.run {
         let _ = writeln!(out);
-        for step in run.book() {
-            let _ = writeln!(out, "{}", step_line(run, *step, progress));
+        for step in shown(run) {
+            let _ = writeln!(out, "{}", step_line(run, step, progress));
         }
         for (label, reason) in [("fence lifted", &run.lifted), ("lost", &run.lost)] {
             if let Some(reason) = reason {
@@ -129,8 +130,14 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
     out
 }
 
+/// The runbook, with the road back where it was taken.
+fn shown(run: &Run) -> impl Iterator<Item = Step> + '_ {
+    let taken = REVERSAL.iter().any(|step| run.status(*step) != Status::Pending);
+    run.book().iter().chain(if taken { REVERSAL } else { &[] }).copied()
+}
+
 /// One step: a mark, its name, what it does, how long it took or what it is doing.
-fn step_line(run: &Run, step: crate::migration::Step, progress: &Progress) -> String {
+fn step_line(run: &Run, step: Step, progress: &Progress) -> String {
     let known = run.steps.get(&step).cloned().unwrap_or_default();
     let mark = match known.status {
         Status::Pending | Status::Lost => "[ ]",

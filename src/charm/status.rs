@@ -4,6 +4,7 @@ use super::gather::Lacking;
 use crate::juju::StatusKind;
 use crate::migration::{Order, Phase, Progress, Run, State, Step, plan};
 use crate::steps::observe::human_bytes;
+use crate::steps::way_back::STOPPED;
 
 /// What a status is made of.
 pub struct View<'a> {
@@ -137,6 +138,9 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     if let Some(failure) = run.steps.get(&Step::Verify).and_then(|verify| verify.failure.as_ref()) {
         return (StatusKind::Blocked, failure.sentence.clone());
     }
+    if let Some(stopped) = flows_back_no_more(run) {
+        return (StatusKind::Blocked, stopped);
+    }
     let detail = match run.phase {
         Phase::Following => {
             let lifted =
@@ -145,8 +149,8 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
             let migrated = if run.is_done(Step::Gates) { ", schema migrated" } else { "" };
             format!("{lag}{migrated}{lifted}")
         }
-        Phase::Opened => ": the target takes writes".to_owned(),
-        Phase::Flipped => ": consumers use the target".to_owned(),
+        Phase::Opened => format!(": the target takes writes{}", way_back(run, progress)),
+        Phase::Flipped => format!(": consumers use the target{}", way_back(run, progress)),
         _ => lease(view, progress),
     };
     (StatusKind::Active, next(format!("{}{detail}", run.phase), &usual))
@@ -156,6 +160,28 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
 pub fn lost(run: &Run) -> Option<&str> {
     let follows_no_more = run.phase == Phase::Following && !run.follows();
     run.lost.as_deref().filter(|_| follows_no_more)
+}
+
+/// Whether users can still return to the source, and how far behind it is.
+fn way_back(run: &Run, progress: &Progress) -> String {
+    match run.way_back() {
+        Err(reason) => format!(", no way back: {reason}"),
+        Ok(()) if run.is_done(Step::FollowBack) => {
+            let lag = progress.lag_bytes.map(|lag| format!(", the source is {} behind", human_bytes(lag)));
+            format!(", rollback is possible{}", lag.unwrap_or_default())
+        }
+        Ok(()) => String::new(),
+    }
+}
+
+/// Why new writes do not reach the source at present, where that needs a person.
+fn flows_back_no_more(run: &Run) -> Option<String> {
+    let open = matches!(run.phase, Phase::Opened | Phase::Flipped) && run.way_back().is_ok();
+    let stopped = run.note(Step::WayBack, STOPPED).and_then(|reason| reason.as_str()).filter(|_| open)?;
+    Some(format!(
+        "cannot bring new writes back to the source: {stopped}; mend that and enable the subscription, or go on with \
+         finalize"
+    ))
 }
 
 /// Rows that the comparison found to differ, if it found any.

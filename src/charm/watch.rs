@@ -174,7 +174,12 @@ pub fn sentence(request: &Request, state: &State) -> String {
             "writes are stopped and the target has everything; migrate its schema within the lease".into()
         }
         Goal::Drained => "writes are stopped and the target has everything".into(),
-        Goal::Flipped => "the target takes writes and consumers are pointed at it".into(),
+        Goal::Flipped => match run.map(Run::way_back) {
+            Some(Err(reason)) => {
+                format!("the target takes writes and consumers are pointed at it; there is no way back: {reason}")
+            }
+            _ => "the target takes writes and consumers are pointed at it; rollback leads back until finalize".into(),
+        },
         Goal::RolledBack if run.is_some_and(|run| run.is_done(Step::ReverseFlip)) => {
             "users are back on the source with everything they wrote on the target, nothing of ours is left in either \
              database"
@@ -203,7 +208,14 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
     put("outage-ms", of(Step::HandOver, "outage-ms"));
     put("rows-verified", of(Step::Verify, "rows-verified"));
     put("rows-different", of(Step::Verify, "rows-different"));
-    if matches!(run.phase, Phase::Following | Phase::Copying | Phase::Migrating) {
+    // After the road back the figures are those of the road back.
+    put("drain-ms", of(Step::ReverseDrain, "drain-ms"));
+    put("outage-ms", of(Step::ReverseHandOver, "outage-ms"));
+    put("rows-verified", of(Step::ReverseVerify, "rows-verified"));
+    put("rows-different", of(Step::ReverseVerify, "rows-different"));
+    let replicates =
+        [Phase::Following, Phase::Copying, Phase::Migrating, Phase::Opened, Phase::Flipped].contains(&run.phase);
+    if replicates {
         put("lag-bytes", progress.lag_bytes.map(|lag| lag.to_string()));
         put("eta-seconds", progress.eta_seconds.map(|eta| eta.to_string()));
     }

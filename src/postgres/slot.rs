@@ -2,6 +2,7 @@
 
 use super::connect::Session;
 use super::error::{Error, Result};
+use super::names::literal;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
 
@@ -67,6 +68,21 @@ pub async fn create(session: &Session, name: &str, deadline: Duration) -> Result
     let made = session.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&name]).await;
     session.batch_execute("RESET statement_timeout").await.map_err(Error::doing(&doing))?;
     made.map(|_| ()).map_err(Error::doing(doing))
+}
+
+/// Proves that such a slot can be made, and leaves nothing: it goes with the session at the latest.
+///
+/// # Errors
+/// As those of [`create`].
+pub async fn try_create(session: &Session, name: &str, deadline: Duration) -> Result<()> {
+    let doing = format!("try to make a replication slot on {}", session.address);
+    let attempt = format!(
+        "SET LOCAL statement_timeout = {};
+         SELECT pg_drop_replication_slot(slot_name) FROM pg_create_logical_replication_slot({}, 'pgoutput', true)",
+        deadline.as_millis(),
+        literal(&format!("{name}_try"))
+    );
+    session.batch_execute(&attempt).await.map_err(Error::doing(doing))
 }
 
 /// Waits until no walsender reads the slot (or the slot is gone).

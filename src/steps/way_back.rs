@@ -5,12 +5,13 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
+use super::world::World;
 use crate::migration::{Failure, Record, Run, Step};
 use crate::postgres::names::{PREFIX, RunId, TableName};
 use crate::postgres::publication::PublishedTable;
 use crate::postgres::reverse::{self, Reversal};
 use crate::postgres::subscription::SubscriptionSpec;
-use crate::postgres::{Session, inspect, publication, slot, subscription};
+use crate::postgres::{Password, Session, inspect, publication, reach, slot, subscription};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let source = context.world.source("way back").await?;
     let target = context.world.target("way back").await?;
     let tables = observe::replicated_tables(context)?;
-    let found = reverse::compare(&source, &target, &tables).await?;
+    let mut found = reverse::compare(&source, &target, &tables).await?;
+    found.obstacles.extend(unfit_servers(context, &target).await?);
     if let Some(first) = found.obstacles.first() {
         if !context.request.accept_no_way_back {
             return Err(Failure::operator(
@@ -115,6 +117,31 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         "lifted-on-the-source": found.relaxations.iter().map(|r| r.what.clone()).collect::<Vec<_>>(),
         "dropped-on-the-source": found.uniques.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })))
+}
+
+/// Tries, before anybody is kept waiting, what the hand-over will do: a slot on the target, a connection from the source.
+async fn unfit_servers(context: &Context<'_>, target: &Session) -> Result<Vec<String>, Failure> {
+    let world = context.world;
+    let name = reverse_name(context)?;
+    // A slot that stands is proof enough.
+    let slot = match slot::observe(target, &name).await? {
+        Some(_) => Ok(()),
+        None => slot::try_create(target, &name, SLOT_WITHIN).await,
+    };
+    let reached = reach::reach(&world.source, &world.source_database, &conninfo(world), "the target").await;
+    let mut obstacles = Vec::new();
+    for attempt in [slot, reached] {
+        match attempt {
+            Err(error) if error.sqlstate().is_some() => obstacles.push(error.to_string()),
+            other => other?,
+        }
+    }
+    Ok(obstacles)
+}
+
+/// How the source reaches the target.
+fn conninfo(world: &World) -> Password {
+    world.target.conninfo(&world.target_database, &format!("{PREFIX} way back"))
 }
 
 /// The name of publication, slot and subscription of the way back.
@@ -146,7 +173,7 @@ pub async fn connect(context: &Context<'_>, source: &Session, target: &Session) 
         name: name.clone(),
         slot: name.clone(),
         publication: name.clone(),
-        conninfo: world.target.conninfo(&world.target_database, &format!("{PREFIX} way back")),
+        conninfo: conninfo(world),
         only_local_changes: true,
     };
     subscription::create(&world.source, &world.source_database, &spec).await?;

@@ -16,3 +16,4 @@ mod rig;
 mod secrets;
 mod story;
 mod unreachable;
+mod way_back;

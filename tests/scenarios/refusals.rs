@@ -69,7 +69,6 @@ fn every_action_out_of_place_along_the_story() {
             ("run-migration", "finalize"),
             ("drain", "finalize"),
             ("verify", "finalize"),
-            ("rollback", "finalize"),
         ],
     );
     rig::close(&stage, End::Target);
