@@ -152,5 +152,5 @@ fn step_line(run: &Run, step: Step, progress: &Progress) -> String {
         (Status::Failed, ..) => known.failure.map(|f| f.sentence).unwrap_or_default(),
         _ => String::new(),
     };
-    format!("{mark} {:<10} {:<58} {detail}", step.name(), step.describe()).trim_end().to_owned()
+    format!("{mark} {:<17} {:<58} {detail}", step.name(), step.describe()).trim_end().to_owned()
 }
