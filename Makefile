@@ -1,5 +1,5 @@
 # Everything sets itself up; a Rust toolchain and the package registries are enough.
-.PHONY: setup test demo shell pack
+.PHONY: setup test demo shell pack docs
 
 # Real PostgreSQL and real Kratos for the tests.
 setup:
@@ -25,3 +25,7 @@ pack: setup
 	tests/pack
 	cargo build --workspace --bins
 	DISPATCH=target/pack/unpacked/dispatch cargo test --test main scenarios::story
+
+# docs/messages.md, read out of the source.
+docs:
+	WRITE_DOCS=1 cargo test --test main messages

@@ -12,6 +12,7 @@ mod emulator_replay;
 mod emulator_rules;
 mod fence;
 mod lease;
+mod messages;
 mod postgres;
 mod preflight;
 mod runbook;

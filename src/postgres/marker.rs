@@ -114,11 +114,11 @@ pub async fn wait_marker(target: &Session, token: &str, limit: Duration) -> Resu
 /// [`Error::Found`] when slot or subscription is gone or the slot is lost: then nothing may be concluded.
 pub async fn drained(source: &Session, target: &Session, slot: &str, point: &DrainPoint) -> Result<DrainState> {
     let doing = format!("drain into database {} on {}", target.database, target.address);
-    let cure = "roll back and start a new copy";
+    let cure = "run replicate for a new copy, or rollback";
     let l0: PgLsn = point
         .l0
         .parse()
-        .map_err(|_| Error::found(doing.as_str(), format!("the drain point {:?}", point.l0), "mark it again"))?;
+        .map_err(|_| Error::found(doing.as_str(), format!("the drain point {:?}", point.l0), "run drain again"))?;
     let here = slot::observe(source, slot).await?;
     let here = here.filter(|s| s.database.as_deref() == Some(source.database.as_str()));
     let Some(here) = here else {

@@ -47,7 +47,11 @@ pub async fn create(session: &Session, name: &str, tables: &[PublishedTable]) ->
         };
         return match sorted(&there) == sorted(tables) {
             true => Ok(()),
-            false => Err(Error::found(doing, "one of that name publishes other tables or columns", "roll back first")),
+            false => Err(Error::found(
+                doing,
+                "one of that name publishes other tables or columns",
+                "run rollback, then start again",
+            )),
         };
     }
     if tables.iter().any(|table| table.columns.is_some()) && cluster_identity(session).await?.major() < 15 {

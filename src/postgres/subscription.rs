@@ -65,7 +65,9 @@ async fn issue(
     if let Some(there) = state(&session, &spec.name).await? {
         return match there.slot.as_deref() == Some(spec.slot.as_str()) {
             true => Ok(()),
-            false => Err(Error::found(doing, "one of that name follows another slot", "roll back first")),
+            false => {
+                Err(Error::found(doing, "one of that name follows another slot", "run rollback, then start again"))
+            }
         };
     }
     keep_quiet(&session, &doing).await?;

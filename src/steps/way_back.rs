@@ -2,7 +2,7 @@
 //! subscription on the source that takes it. Never together with the forward direction: 14 and 15 cannot tell
 //! where a change came from, and it would go round for ever.
 
-use super::context::{Answer, Context, Outcome, wait};
+use super::context::{Answer, Context, Outcome};
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
 use super::world::World;
@@ -221,7 +221,11 @@ pub async fn follow(context: &mut Context<'_>) -> Answer {
             Ok(Outcome::Again(Duration::from_millis(200)))
         }
         Some(_) => Ok(Outcome::Again(Duration::from_millis(50))),
-        None => wait(format!("replication slot {name} is gone on {}", target.address), ""),
+        None => {
+            let reason = format!("replication slot {name} is gone on {}", target.address);
+            context.note(Step::WayBack, LOST, json!(reason)).await?;
+            Ok(Outcome::Done(Value::Null))
+        }
     }
 }
 

@@ -74,9 +74,13 @@ async fn of_part(session: &Session, side: Side, table: &Described, depth: Depth,
     let doing = format!("compare table {} on {}", table.comparison.table, session.address);
     let row = session.query_one(&table.sum(side, depth, condition), &[]).await.map_err(Error::doing(doing.as_str()))?;
     let hashes: String = row.get(1);
-    let hashes = hashes
-        .parse()
-        .map_err(|_| Error::found(doing, format!("a sum of hashes of {} digits", hashes.len()), "compare by text"))?;
+    let hashes = hashes.parse().map_err(|_| {
+        Error::found(
+            doing,
+            format!("a sum of hashes of {} digits", hashes.len()),
+            "report this as a defect, with the output of show",
+        )
+    })?;
     Ok(Sum { rows: row.get::<_, i64>(0).unsigned_abs(), hashes })
 }
 

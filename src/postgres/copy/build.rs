@@ -153,7 +153,7 @@ impl Build {
             Some((table, _)) => Err(Error::found(
                 format!("build the indexes of table {table}"),
                 "the copy ended before the table was loaded",
-                "start the copy again",
+                "run replicate again",
             )),
         }
     }
@@ -178,7 +178,7 @@ impl Build {
 
     fn done(&mut self, ended: std::result::Result<(Session, Work, Result<()>), tokio::task::JoinError>) -> Result<()> {
         let (session, work, result) = ended.map_err(|panic| {
-            Error::found("build the indexes", format!("a job ended by itself ({panic})"), "start the step again")
+            Error::found("build the indexes", format!("a job ended by itself ({panic})"), "run replicate again")
         })?;
         result?;
         self.idle.push(session);
@@ -217,7 +217,7 @@ impl Build {
                 Error::found(
                     "check the foreign keys",
                     format!("a job ended by itself ({panic})"),
-                    "start the step again",
+                    "run replicate again",
                 )
             })?;
             result?;

@@ -68,7 +68,7 @@ pub async fn copy_parts(
     // Leaving early drops the set, which ends the other loaders and with them their COPY.
     while let Some(ended) = loaders.join_next().await {
         ended.unwrap_or_else(|panic| {
-            Err(Error::found("copy the tables", format!("a loader ended by itself ({panic})"), "start the copy again"))
+            Err(Error::found("copy the tables", format!("a loader ended by itself ({panic})"), "run replicate again"))
         })?;
     }
     holder.still_holds().await?;

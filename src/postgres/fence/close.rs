@@ -162,7 +162,7 @@ async fn still(session: &Session, close: &Close<'_>, wanted: FenceState, doing: 
         Some(row) if row.lapsed() => Err(Error::found(
             doing,
             format!("the lease of generation {} ran out", row.generation),
-            "start again with a longer outage-limit",
+            "run the action again with a longer outage-limit",
         )),
         other => Err(Error::found(
             doing,
@@ -170,7 +170,7 @@ async fn still(session: &Session, close: &Close<'_>, wanted: FenceState, doing: 
                 Some(row) => format!("generation {} is {} with epoch {}", row.generation, row.state, row.epoch),
                 None => format!("generation {} is not there", close.generation),
             },
-            "close again with a new generation",
+            "run the action again: it closes under a new generation",
         )),
     }
 }
@@ -197,7 +197,7 @@ async fn persist(
             return Err(Error::found(
                 doing,
                 format!("table {table} was not free within {} ms: {holders}", close.give_up.as_millis()),
-                "end those transactions and try again",
+                "end those transactions, then run the action again",
             ));
         }
         retries += 1;

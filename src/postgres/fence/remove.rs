@@ -94,7 +94,7 @@ async fn persist(
         if started.elapsed() >= give_up {
             let Some(table) = table else { return Err(error) };
             let found = format!("table {table} was not free: {}", blockers(session, table).await?);
-            return Err(Error::found(doing, found, "end those transactions and try again"));
+            return Err(Error::found(doing, found, "end those transactions, then run the action again"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

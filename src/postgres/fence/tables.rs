@@ -76,7 +76,11 @@ pub(super) async fn to_fence(session: &Session, tables: &[TableName], generation
         rows.iter().map(|row| (TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)), row.get(2))).collect();
     let there: BTreeSet<&TableName> = found.iter().map(|(table, _)| table).collect();
     if let Some(missing) = tables.iter().find(|t| t.name != SCHEMA_MIGRATION && !there.contains(t)) {
-        return Err(Error::found(doing, format!("there is no table {missing}"), "plan again from the present catalog"));
+        return Err(Error::found(
+            doing,
+            format!("there is no table {missing}"),
+            "run the action again: it reads the catalog anew",
+        ));
     }
     Ok(found.into_iter().filter(|(_, fenced)| !fenced).map(|(table, _)| table).collect())
 }
