@@ -3,6 +3,7 @@
 mod connections;
 mod copying;
 mod following;
+mod reversing;
 mod schema;
 mod slots;
 mod sweeping;
