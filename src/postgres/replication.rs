@@ -67,7 +67,7 @@ pub async fn create_slot_with_snapshot(
         }
         Ok(Err(error)) => Err(error),
         Err(_) => {
-            let last_seen = blocker(&watcher, pid).await?;
+            let last_seen = slot::blocker(&watcher, pid).await?;
             end_walsender(&watcher, pid, slot).await?;
             Err(Error::Timeout { doing, limit: started.elapsed(), last_seen })
         }
@@ -88,41 +88,9 @@ fn field<'row>(row: &'row SimpleQueryRow, name: &str, doing: &str) -> Result<&'r
 /// [`Error::Server`] when the server cannot be asked.
 pub async fn slot_blocker(source: &Session, name: &str) -> Result<String> {
     match slot::observe(source, name).await?.and_then(|state| state.active_pid) {
-        Some(pid) => blocker(source, pid).await,
+        Some(pid) => slot::blocker(source, pid).await,
         None => Ok("the slot was not begun".to_owned()),
     }
-}
-
-/// Says what a walsender waits for: the transaction it is blocked by, or the oldest one with an id.
-async fn blocker(watcher: &Session, walsender: i32) -> Result<String> {
-    let doing = format!("find out what blocks a replication slot on {}", watcher.address);
-    let row = watcher
-        .query_opt(
-            "WITH blocking AS (SELECT unnest(pg_blocking_pids($1)) AS pid)
-             SELECT format('%s %s of user %s in database %s (application %s, %s) holds a transaction open for %s s',
-                           backend_type, pid, usename, datname, application_name, state,
-                           floor(extract(epoch FROM clock_timestamp() - xact_start)))
-             FROM pg_stat_activity
-             WHERE pid <> $1 AND (backend_xid IS NOT NULL OR pid IN (SELECT pid FROM blocking))
-             ORDER BY pid IN (SELECT pid FROM blocking) DESC, xact_start LIMIT 1",
-            &[&walsender],
-        )
-        .await
-        .map_err(Error::doing(&doing))?;
-    let prepared = watcher
-        .query_opt(
-            "SELECT format('prepared transaction %s of user %s in database %s is %s s old', gid, owner, database,
-                           floor(extract(epoch FROM clock_timestamp() - prepared)))
-             FROM pg_prepared_xacts ORDER BY prepared LIMIT 1",
-            &[],
-        )
-        .await
-        .map_err(Error::doing(&doing))?;
-    let found: Vec<String> = [row, prepared].into_iter().flatten().map(|row| row.get(0)).collect();
-    Ok(match found.is_empty() {
-        true => "no open transaction any more; try again".to_owned(),
-        false => format!("{}; end it, or try again when it has ended", found.join("; ")),
-    })
 }
 
 /// Ends a walsender that still makes its slot, and proves that the slot went with it.

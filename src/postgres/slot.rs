@@ -4,6 +4,7 @@ use super::connect::Session;
 use super::error::{Error, Result};
 use super::names::literal;
 use std::time::{Duration, Instant};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::PgLsn;
 
 /// A slot as `pg_replication_slots` shows it now.
@@ -60,14 +61,32 @@ pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> 
 /// gives up, and nothing is left.
 ///
 /// # Errors
-/// [`Error::Server`] when the server refuses; its cancellation (57014) when the deadline is over.
+/// [`Error::Server`] when the server refuses; [`Error::Timeout`] with the transaction that was waited for.
 pub async fn create(session: &Session, name: &str, deadline: Duration) -> Result<()> {
     let doing = format!("create replication slot {name} on {}", session.address);
     let limit = format!("SET statement_timeout = {}", deadline.as_millis());
     session.batch_execute(&limit).await.map_err(Error::doing(&doing))?;
     let made = session.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&name]).await;
     session.batch_execute("RESET statement_timeout").await.map_err(Error::doing(&doing))?;
-    made.map(|_| ()).map_err(Error::doing(doing))
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) => Err(named(session, doing, deadline, error).await),
+    }
+}
+
+/// A statement that ran out of time names what it waited for.
+async fn named(session: &Session, doing: String, limit: Duration, error: tokio_postgres::Error) -> Error {
+    if error.code() != Some(&SqlState::QUERY_CANCELED) {
+        return Error::doing(doing)(error);
+    }
+    let pid: std::result::Result<tokio_postgres::Row, _> = session.query_one("SELECT pg_backend_pid()", &[]).await;
+    match pid {
+        Ok(row) => match blocker(session, row.get(0)).await {
+            Ok(last_seen) => Error::Timeout { doing, limit, last_seen },
+            Err(error) => error,
+        },
+        Err(error) => Error::doing(doing)(error),
+    }
 }
 
 /// Proves that such a slot can be made, and leaves nothing: it goes with the session at the latest.
@@ -82,7 +101,42 @@ pub async fn try_create(session: &Session, name: &str, deadline: Duration) -> Re
         deadline.as_millis(),
         literal(&format!("{name}_try"))
     );
-    session.batch_execute(&attempt).await.map_err(Error::doing(doing))
+    match session.batch_execute(&attempt).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(named(session, doing, deadline, error).await),
+    }
+}
+
+/// Says what a session that makes a slot waits for: the transaction it is blocked by, or the oldest one with an id.
+pub(super) async fn blocker(watcher: &Session, walsender: i32) -> Result<String> {
+    let doing = format!("find out what blocks a replication slot on {}", watcher.address);
+    let row = watcher
+        .query_opt(
+            "WITH blocking AS (SELECT unnest(pg_blocking_pids($1)) AS pid)
+             SELECT format('%s %s of user %s in database %s (application %s, %s) holds a transaction open for %s s',
+                           backend_type, pid, usename, datname, application_name, state,
+                           floor(extract(epoch FROM clock_timestamp() - xact_start)))
+             FROM pg_stat_activity
+             WHERE pid <> $1 AND (backend_xid IS NOT NULL OR pid IN (SELECT pid FROM blocking))
+             ORDER BY pid IN (SELECT pid FROM blocking) DESC, xact_start LIMIT 1",
+            &[&walsender],
+        )
+        .await
+        .map_err(Error::doing(&doing))?;
+    let prepared = watcher
+        .query_opt(
+            "SELECT format('prepared transaction %s of user %s in database %s is %s s old', gid, owner, database,
+                           floor(extract(epoch FROM clock_timestamp() - prepared)))
+             FROM pg_prepared_xacts ORDER BY prepared LIMIT 1",
+            &[],
+        )
+        .await
+        .map_err(Error::doing(&doing))?;
+    let found: Vec<String> = [row, prepared].into_iter().flatten().map(|row| row.get(0)).collect();
+    Ok(match found.is_empty() {
+        true => "no open transaction any more; try again".to_owned(),
+        false => format!("{}; end it, or try again when it has ended", found.join("; ")),
+    })
 }
 
 /// Waits until no walsender reads the slot (or the slot is gone).

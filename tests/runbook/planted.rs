@@ -93,7 +93,7 @@ fn in_both_orders() {
     rig.want(Goal::Flipped).unwrap();
     rig.stalled(&drained).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let uri = rig.target_uri();
+    let uri = rig.source_uri();
     let client = runtime.block_on(peers::cluster::connect(&uri)).unwrap();
     let lock = "BEGIN; LOCK TABLE public.continuity_containers IN ACCESS EXCLUSIVE MODE";
     runtime.block_on(client.batch_execute(lock)).unwrap();

@@ -234,7 +234,11 @@ impl Cluster {
     fn try_start(&self) -> anyhow::Result<Child> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         give_away(&self.log_path())?;
-        let mut child = unprivileged(postgresql_program(self.major, "postgres")?)
+        let program = postgresql_program(self.major, "postgres")?;
+        // The loadable modules look for libpq where the package was built.
+        let libraries = program.with_file_name("../lib");
+        let mut child = unprivileged(program)
+            .env("LD_LIBRARY_PATH", libraries)
             .arg("-D")
             .arg(self.data_path())
             .current_dir(self.folder.path())
