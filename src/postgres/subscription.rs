@@ -71,6 +71,8 @@ async fn issue(
         };
     }
     keep_quiet(&session, &doing).await?;
+    // It looks at every table there, and would queue behind a lock for ever.
+    session.batch_execute("SET lock_timeout = '5s'").await.map_err(Error::doing(&doing))?;
     if let Some(limit) = limit {
         let sql = format!("SET statement_timeout = {}", limit.as_millis());
         session.batch_execute(&sql).await.map_err(Error::doing(&doing))?;

@@ -6,7 +6,7 @@ pub mod control;
 pub mod wake;
 
 use crate::juju::logging;
-use crate::migration::{Class, Entry, Failure, Goal, Next, Progress, Record, State, Status, Step, plan};
+use crate::migration::{Class, Entry, Failure, Goal, Next, Phase, Progress, Record, State, Status, Step, plan};
 use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store, World};
 use control::Handover;
 use std::io::Read;
@@ -137,8 +137,10 @@ impl<'a> Turn<'a> {
                 // After an outage that ended too late, following goes on when it is asked for: that is no surprise.
                 let rests = state.active().is_some_and(steps::guard::rests_after_lift);
                 let failure = stops_the_request(&record).filter(|_| !rests || matches!(record, Record::Lifted { .. }));
+                // An undo goes on whatever is lost meanwhile; a road back whose lease ran out is asked for again.
+                let undoes = state.phase() != Phase::Reversing;
                 self.record(state, record).await?;
-                let goes_on = state.request.as_ref().is_none_or(|request| request.goal == Goal::RolledBack);
+                let goes_on = state.request.as_ref().is_none_or(|request| undoes && request.goal == Goal::RolledBack);
                 if let Some(failure) = failure.filter(|_| !goes_on) {
                     self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
                 }

@@ -1,6 +1,7 @@
 //! Differences planted on the target are found, each once, and stop what they must stop.
 
 use super::rig::{LONG, Rig};
+use coordinator::migration::journal::Request;
 use coordinator::migration::{Goal, OrderChoice, Phase, Settings, Step, Verification};
 use serde_json::json;
 
@@ -88,12 +89,16 @@ fn in_both_orders() {
     rig.reach(Goal::Following);
     rig.migrate_schema(&Settings::default());
     plant(&rig);
+    // With a way back the lock would hold up its slot too.
+    rig.on_target("ALTER TABLE public.selfservice_errors REPLICA IDENTITY NOTHING").unwrap();
+    rig.want(Goal::Flipped).unwrap();
+    assert!(rig.refused().contains("selfservice_errors has no replica identity"), "{}", rig.refused());
     let drained = json!({"kind": "done", "step": "drain"});
     rig.stall_at(&drained).unwrap();
-    rig.want(Goal::Flipped).unwrap();
+    rig.ask(Request { accept_no_way_back: true, ..Request::plain("test", Goal::Flipped) }).unwrap();
     rig.stalled(&drained).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let uri = rig.source_uri();
+    let uri = rig.target_uri();
     let client = runtime.block_on(peers::cluster::connect(&uri)).unwrap();
     let lock = "BEGIN; LOCK TABLE public.continuity_containers IN ACCESS EXCLUSIVE MODE";
     runtime.block_on(client.batch_execute(lock)).unwrap();
@@ -103,5 +108,7 @@ fn in_both_orders() {
     rig.until("the comparison", LONG, |state, _| state.active().is_some_and(|run| run.is_done(Step::Verify))).unwrap();
     rig.want(Goal::Finalized).unwrap();
     assert_found(&rig.refused());
+    rig.want(Goal::RolledBack).unwrap();
+    assert!(rig.refused().contains("it was given up before the start"), "{}", rig.refused());
     assert_eq!(rig.now().unwrap().0.phase(), Phase::Flipped);
 }

@@ -5,6 +5,7 @@ use super::rig::{LONG, Rig};
 use coordinator::migration::{Goal, Phase, State};
 use peers::cluster::Mode;
 use peers::wait_for;
+use serde_json::json;
 
 const TABLE: &str = "public.selfservice_errors";
 
@@ -99,10 +100,14 @@ fn what_passes_heals_and_what_does_not_is_said() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let uri = rig.target_uri();
     let client = runtime.block_on(peers::cluster::connect(&uri)).unwrap();
+    let near = json!({"kind": "started", "step": "fence"});
+    rig.stall_at(&near).unwrap();
+    rig.want(Goal::Drained).unwrap();
+    rig.stalled(&near).unwrap();
     runtime.block_on(client.batch_execute(&format!("BEGIN; LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"))).unwrap();
     let conflict = "00000000-0000-4000-8000-00000000c0df";
     rig.on_source(&insert(conflict)).unwrap();
-    rig.want(Goal::Drained).unwrap();
+    rig.release().unwrap();
     rig.until("the fence", LONG, |state, _| state.phase() == Phase::Fenced).unwrap();
     let late = format!("SET session_replication_role = replica; {}", insert(conflict));
     runtime.block_on(client.batch_execute(&format!("{late}; COMMIT"))).unwrap();
