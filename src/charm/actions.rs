@@ -4,7 +4,7 @@
 use super::event::Context;
 use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
-use super::{Journal, broker, is_finalized, keep_worker, relations, set_status, show, watch};
+use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
 use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
@@ -143,6 +143,9 @@ async fn answer(
         Ok(journal) => journal,
         Err(sentence) => return Ok(Reply::failed(sentence.clone(), command(context, name))),
     };
+    if is_lost(gathered, Some(&journal.state)) && name != "preflight" {
+        return Ok(lost(name, desk));
+    }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),
         "verify" => Ok(compare(desk, &journal.state, wait_of(parameters)).await),
@@ -152,8 +155,17 @@ async fn answer(
 
 /// What lacks is named with its cure; what comes by itself only has to be waited for.
 fn lacks(desk: &Desk<'_>, name: &str, lacking: &Lacking) -> Reply {
-    let next = if lacking.person { String::new() } else { desk.command(name) };
+    let next = if lacking.person { lacking.commands.join("\n") } else { desk.command(name) };
     Reply::refused(lacking.sentence.clone(), next)
+}
+
+/// The journal was lost after the flip: only looking is safe. A rollback that knows of no run, or a new migration,
+/// would open the source while users write to the target.
+fn lost(name: &str, desk: &Desk<'_>) -> Reply {
+    Reply::refused(
+        format!("cannot {name}: {}", status::journal_lost(desk.context, desk.gathered)),
+        desk.command("show"),
+    )
 }
 
 /// After `finalize` nothing is left to do: said again, and anything else is refused.

@@ -42,13 +42,21 @@ pub struct JournalPlace {
 pub struct Lacking {
     /// `cannot …: …; …`.
     pub sentence: String,
+    /// The commands that cure it, to be typed one by one; none where nothing can be typed as it is.
+    pub commands: Vec<String>,
     /// True when a person must act.
     pub person: bool,
 }
 
 impl Lacking {
-    fn person(sentence: impl ToString) -> Self {
-        Self { sentence: sentence.to_string(), person: true }
+    /// Something that only a person can mend.
+    pub fn person(sentence: impl ToString) -> Self {
+        Self { sentence: sentence.to_string(), commands: Vec::new(), person: true }
+    }
+
+    /// Something that comes by itself.
+    pub fn passing(sentence: impl ToString) -> Self {
+        Self { sentence: sentence.to_string(), commands: Vec::new(), person: false }
     }
 }
 
@@ -192,6 +200,7 @@ pub fn ready<'a, T>(context: &Context, access: &'a Access<T>, endpoint: &str) ->
         ))),
         Access::Waiting(waiting) => Err(Lacking {
             sentence: format!("cannot use {endpoint}: {}; {}", waiting.found, waiting.cure),
+            commands: waiting.commands.clone(),
             person: waiting.person,
         }),
     }

@@ -162,6 +162,13 @@ pub fn is_finalized(gathered: &Gathered, state: Option<&State>) -> bool {
     }
 }
 
+/// True when consumers were given the target's facts and the journal no longer knows of the migration that did it:
+/// its database was dropped, or brought back from before.
+pub fn is_lost(gathered: &Gathered, state: Option<&State>) -> bool {
+    let forgotten = state.is_some_and(|state| state.run.is_none());
+    forgotten && gathered.memory.flipped && gathered.memory.finalized.is_none()
+}
+
 /// A worker on the leader, as soon as both sides are known; none elsewhere, and none once all is done. One that
 /// lives is left alone while a relation or an option is in disorder: it goes on with what it was told.
 fn keep_worker(context: &Context, gathered: &Gathered, state: Option<&State>) -> anyhow::Result<()> {
@@ -194,10 +201,12 @@ fn set_status(
         source_related: !retire::source(context, gathered).is_empty(),
         journal_gone: state.is_none_or(|state| state.run.is_none()),
     });
+    let lost = is_lost(gathered, state).then(|| status::journal_lost(context, gathered));
     let view = status::View {
         leader: gathered.leader,
         application: &context.application,
         finalized: finalized.as_ref(),
+        journal_lost: lost.as_deref(),
         lacking: lacking.as_ref(),
         journal: journal.as_ref().map(|journal| (&journal.state, &journal.progress)).map_err(String::as_str),
         now: now_ms(),

@@ -3,7 +3,7 @@
 use super::actions::{Desk, Reply};
 use super::parameters::Parameters;
 use super::relations::Side;
-use super::{Journal, is_finalized, status, watch};
+use super::{Journal, is_finalized, is_lost, retire, status, watch};
 use crate::migration::runbook::REVERSAL;
 use crate::migration::{Progress, Run, State, Status, Step, plan};
 use serde_json::{Value, json};
@@ -19,15 +19,18 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
         Err(_) => (&nothing.0, &nothing.1),
     };
     let finalized = is_finalized(gathered, journal.as_ref().ok().map(|_| state));
-    let found = match (journal, lacking) {
+    let lost = is_lost(gathered, journal.as_ref().ok().map(|_| state));
+    let found = match (journal, &lacking) {
         _ if finalized => None,
-        (_, Some(lacking)) => Some(lacking.sentence),
+        _ if lost => Some(status::journal_lost(desk.context, gathered)),
+        (_, Some(lacking)) => Some(lacking.sentence.clone()),
         (Err(sentence), None) => Some(sentence.clone()),
         (Ok(_), None) => None,
     };
     let report = if parameters.text("format") == "json" {
         let mut data = data(state, progress);
         data["lacking"] = json!(found);
+        data["consumers-use"] = json!(consumers_use(desk).name());
         if journal.is_err() {
             data["phase"] = json!("unknown");
         }
@@ -52,6 +55,14 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
         (None, Some(waiting), _) if state.request.is_some() => waiting.reason.clone(),
         _ => format!("phase {}", state.phase()),
     };
+    if lost {
+        let commands = retire::coordinator(desk.tools, desk.context, gathered).join("\n");
+        more.insert("remove-coordinator".to_owned(), commands.clone());
+        return Reply { outcome: "done", message, next: commands, more };
+    }
+    if let Some(cure) = lacking.map(|lacking| lacking.commands.join("\n")).filter(|cure| !cure.is_empty()) {
+        return Reply { outcome: "done", message, next: cure, more };
+    }
     let waited = progress.waiting.as_ref().filter(|_| state.request.is_some()).map(|w| w.next.clone());
     let usual = || match journal {
         Ok(_) => desk.command(plan::usual_next(state)),
@@ -59,6 +70,11 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
     };
     let next = waited.filter(|next| !next.is_empty()).unwrap_or_else(usual);
     Reply { outcome: "done", message, next, more }
+}
+
+/// The side that consumers were given last, as the leader remembers it.
+fn consumers_use(desk: &Desk<'_>) -> Side {
+    if desk.gathered.memory.flipped { Side::Target } else { Side::Source }
 }
 
 fn data(state: &State, progress: &Progress) -> Value {
@@ -98,7 +114,11 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
             writeln!(out, "run {}, phase {}, order {}", run.id, run.phase, status::order_in_words(run.order))
         }
         (None, Some(_)) => writeln!(out, "no run yet, phase {}", state.phase()),
-        (None, None) => writeln!(out, "the journal cannot be read, so the phase is unknown"),
+        (None, None) => writeln!(
+            out,
+            "the journal cannot be read, so the phase is unknown; consumers were last given the {}'s address",
+            consumers_use(desk).name()
+        ),
     };
     let (gathered, applications) = (desk.gathered, &desk.gathered.applications);
     for (label, side, application) in

@@ -1,8 +1,10 @@
 //! Status is a pure function of journal and facts, computed last.
 
-use super::gather::Lacking;
+use super::event::Context;
+use super::gather::{Gathered, Lacking};
+use super::relations::Side;
 use crate::juju::StatusKind;
-use crate::migration::{Order, Phase, Progress, Run, State, Step, plan};
+use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
 use crate::steps::observe::human_bytes;
 use crate::steps::way_back::STOPPED;
 
@@ -14,6 +16,8 @@ pub struct View<'a> {
     pub application: &'a str,
     /// Set once everything is done.
     pub finalized: Option<&'a Finalized>,
+    /// What to say where the journal was lost after the flip.
+    pub journal_lost: Option<&'a str>,
     /// What the migration lacks, if anything.
     pub lacking: Option<&'a Lacking>,
     /// Journal and progress, or why they could not be read.
@@ -43,6 +47,9 @@ pub fn status(view: &View<'_>) -> (StatusKind, String) {
     if let Some(finalized) = view.finalized {
         return done(view, finalized);
     }
+    if let Some(lost) = view.journal_lost {
+        return (StatusKind::Blocked, next(lost, &command(view, "show")));
+    }
     if let Some(lacking) = view.lacking {
         let kind = if lacking.person { StatusKind::Blocked } else { StatusKind::Waiting };
         return (kind, format!("{}{}", lacking.sentence, meanwhile(view)));
@@ -59,6 +66,30 @@ fn next(message: impl std::fmt::Display, command: &str) -> String {
     if command.is_empty() { message.to_string() } else { format!("{message}; next: {command}") }
 }
 
+/// The same for a sentence that may name its own command.
+fn next_unless_named(sentence: &str, command: &str) -> String {
+    if sentence.contains("juju ") { sentence.to_owned() } else { next(sentence, command) }
+}
+
+/// What is run after a failure: the way back and the end are asked for again, anything else goes on where it stands.
+pub fn after_failure(goal: Option<Goal>, action: &str, state: &State) -> String {
+    match goal {
+        Some(Goal::RolledBack | Goal::Finalized) => action.to_owned(),
+        _ => plan::usual_next(state).to_owned(),
+    }
+}
+
+/// What is true when the journal was lost after the flip, and how to go on without it.
+pub fn journal_lost(context: &Context, gathered: &Gathered) -> String {
+    let (target, ours) = (Side::Target.kratos_endpoint(), &context.application);
+    let name = gathered.relations.target_kratos.ready().map_or(target, |info| info.application.as_str());
+    let database = gathered.journal.as_ref().map_or("the journal's database", |place| place.database.as_str());
+    format!(
+        "{database} holds no migration any more, but consumers use {name}, so nothing is undone or begun; stay on \
+         {name}: show names the commands that take {ours} away, preflight what it left in the databases"
+    )
+}
+
 /// `juju run <coordinator>/leader <action>`, or nothing for no action.
 fn command(view: &View<'_>, action: &str) -> String {
     if action.is_empty() { String::new() } else { format!("juju run {}/leader {action}", view.application) }
@@ -69,7 +100,7 @@ fn done(view: &View<'_>, finalized: &Finalized) -> (StatusKind, String) {
     let Finalized { target, consumers, source_related, journal_gone } = finalized;
     let target = match target {
         Ok(target) => target,
-        Err(Lacking { sentence, person }) if *consumers > 0 => {
+        Err(Lacking { sentence, person, .. }) if *consumers > 0 => {
             let kind = if *person { StatusKind::Blocked } else { StatusKind::Waiting };
             return (
                 kind,
@@ -120,7 +151,12 @@ fn working(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
 /// Between requests.
 fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, String) {
     if let Some(failure) = &state.failure {
-        return (StatusKind::Blocked, failure.sentence.clone());
+        let last = state.last_request.as_ref();
+        let (goal, action) = (last.map(|last| last.goal), last.map_or("", |last| &last.action));
+        return (
+            StatusKind::Blocked,
+            next_unless_named(&failure.sentence, &command(view, &after_failure(goal, action, state))),
+        );
     }
     let usual = command(view, plan::usual_next(state));
     let Some(run) = state.active() else {
@@ -130,10 +166,13 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
         return (StatusKind::Blocked, next(reason, &command(view, "replicate")));
     }
     if let Some(trouble) = &progress.trouble {
-        return (StatusKind::Blocked, format!("{trouble}{}", lease(view, progress)));
+        return (
+            StatusKind::Blocked,
+            next_unless_named(&format!("{trouble}{}", lease(view, progress)), &command(view, "show")),
+        );
     }
     if let Some(found) = differing(run) {
-        return (StatusKind::Blocked, found);
+        return (StatusKind::Blocked, next(found, &command(view, "show")));
     }
     if let Some(failure) = run.steps.get(&Step::Verify).and_then(|verify| verify.failure.as_ref()) {
         return (StatusKind::Blocked, failure.sentence.clone());
@@ -229,6 +268,7 @@ mod tests {
             leader: true,
             application: "coordinator",
             finalized: None,
+            journal_lost: None,
             lacking: None,
             journal: Ok((state, progress)),
             now: 1000,
@@ -247,13 +287,19 @@ mod tests {
         let failure = Failure::operator("drain", "the source is gone", "bring it back");
         let state = state(vec![Record::Settled { request: 0, failure: Some(failure) }]);
         let (kind, message) = status(&view(&state, &Progress::default()));
-        assert_eq!((kind, message.as_str()), (StatusKind::Blocked, "cannot drain: the source is gone; bring it back"));
+        assert_eq!(
+            (kind, message.as_str()),
+            (
+                StatusKind::Blocked,
+                "cannot drain: the source is gone; bring it back; next: juju run coordinator/leader preflight"
+            )
+        );
     }
 
     #[test]
     fn lacking_comes_before_everything() {
         let (state, progress) = (State::default(), Progress::default());
-        let lacking = Lacking { sentence: "cannot begin".into(), person: false };
+        let lacking = Lacking::passing("cannot begin");
         let mut view = view(&state, &progress);
         view.lacking = Some(&lacking);
         assert_eq!(status(&view), (StatusKind::Waiting, "cannot begin".to_owned()));
@@ -264,7 +310,7 @@ mod tests {
         let order = Order::MigrateFirst;
         let state = state(vec![Record::RunStarted { run: "r".into(), order, strict: false, reason: "test".into() }]);
         let progress = Progress { lease_until: Some(61_000), ..Progress::default() };
-        let lacking = Lacking { sentence: "cannot use the option order: …".into(), person: true };
+        let lacking = Lacking::person("cannot use the option order: …");
         let mut view = view(&state, &progress);
         view.lacking = Some(&lacking);
         let shown = "cannot use the option order: …, writes stopped, at most 60 s more";
@@ -274,8 +320,7 @@ mod tests {
     #[test]
     fn finalized_is_at_rest_while_the_facts_reach_the_consumers() {
         let (state, progress) = (State::default(), Progress::default());
-        let lacking =
-            Lacking { sentence: "cannot begin: nothing is related to source-database; …".into(), person: true };
+        let lacking = Lacking::person("cannot begin: nothing is related to source-database; …");
         let shown = |target: Result<String, Lacking>, consumers, source_related| {
             let finalized = Finalized { target, consumers, source_related, journal_gone: false };
             status(&View { finalized: Some(&finalized), lacking: Some(&lacking), ..view(&state, &progress) })
@@ -286,7 +331,7 @@ mod tests {
         let text = format!("finalized: consumers use kratos-new, the source can go{show}");
         assert_eq!(shown(target(), 1, true), active(&text));
         assert_eq!(shown(target(), 1, false), active(&format!("finalized: consumers use kratos-new{show}")));
-        let gone = || Err(Lacking { sentence: "nothing is related to target-kratos".into(), person: true });
+        let gone = || Err(Lacking::person("nothing is related to target-kratos"));
         assert_eq!(shown(gone(), 1, false).0, StatusKind::Blocked);
         let remove = "finalized: nothing is left to do here; next: juju remove-application coordinator";
         assert_eq!(shown(gone(), 0, false), active(remove));

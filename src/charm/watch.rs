@@ -2,7 +2,7 @@
 //! and running it again goes on watching.
 
 use super::actions::{Desk, Reply};
-use super::{Journal, broker, retire};
+use super::{Journal, broker, retire, status};
 use crate::migration::journal::Request;
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
 use crate::postgres::UNREACHABLE_CURE;
@@ -119,10 +119,7 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal) -> Reply {
     }
     let more = figures(state, &journal.progress);
     if let Some(failure) = &state.failure {
-        let next = match request.goal {
-            Goal::RolledBack | Goal::Finalized => desk.command(&request.action),
-            _ => desk.command(plan::usual_next(state)),
-        };
+        let next = desk.command(&status::after_failure(Some(request.goal), &request.action, state));
         return Reply { more, ..Reply::failed(failure.sentence.clone(), next) };
     }
     Reply { outcome: "done", message: sentence(request, state), next: desk.command(plan::usual_next(state)), more }

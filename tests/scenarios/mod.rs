@@ -3,6 +3,7 @@
 mod bad_input;
 mod kills;
 mod leadership;
+mod lost_journal;
 mod models;
 mod native;
 mod options;

@@ -9,7 +9,7 @@ use emulator::stage::Stage;
 use emulator::{Charm, NativeCharm};
 
 /// Succeeds once the journal's tables are there.
-const JOURNAL: &str = "SELECT count(*) FROM identity_migration_journal.singleton";
+pub const JOURNAL: &str = "SELECT count(*) FROM identity_migration_journal.singleton";
 
 /// What a command printed.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Printer for Printed {
 
 /// Types commands one by one, as an operator does who lets the model settle in between, and looks after each of
 /// them that consumers use the target.
-fn type_all(stage: &Stage, commands: &str) {
+pub fn type_all(stage: &Stage, commands: &str) {
     for command in commands.lines() {
         let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         assert_eq!(words[0], "juju", "{command:?} is no command");

@@ -9,15 +9,22 @@ use emulator::stage::Stage;
 const OWNERS: [&str; 2] = ["postgresql-k8s", "postgresql-new"];
 
 /// No action but `show` works without the credentials; each says so.
-fn every_action_says(stage: &Stage, sentence: &str) {
+fn every_action_says(stage: &Stage, sentence: &str, cure: Option<&str>) {
     for action in ["preflight", "replicate", "verify", "rollback"] {
         let result = run(&stage.model, action, &[]);
         assert_eq!((result.result("outcome").as_str(), result.status.as_str()), ("refused", "failed"), "{result:?}");
         assert!(result.message.contains(sentence), "{result:?}");
+        let again = format!("juju run coordinator/leader {action}");
+        assert_eq!(result.result("next"), cure.unwrap_or(&again), "{result:?}");
     }
     // What is known is shown all the same.
     let shown = expect(&stage.model, "show", &[], "done");
     assert!(shown.result("message").contains(sentence), "{shown:?}");
+    assert_eq!(shown.result("next"), cure.unwrap_or("juju run coordinator/leader show"), "{shown:?}");
+    if shown.result("phase") == "unknown" {
+        let said = "so the phase is unknown; consumers were last given the source's address";
+        assert!(shown.result("report").contains(said), "{shown:?}");
+    }
 }
 
 #[test]
@@ -30,8 +37,8 @@ fn secrets_are_granted_late() {
         let sentence = format!("cannot use {endpoint}: the secret of {owner} is not granted to us yet");
         let (word, message) = rig::status_says(model, "coordinator/0", &sentence);
         assert_eq!(word, "waiting");
-        assert!(message.contains("wait; if it stays, run juju remove-relation"), "{message}");
-        every_action_says(&stage, &sentence);
+        assert!(message.contains("wait; if it stays, have a new one made: juju remove-relation"), "{message}");
+        every_action_says(&stage, &sentence, None);
         model.release_grants(owner, "coordinator").unwrap();
     }
     rig::status_says(model, "coordinator/0", "ready");
@@ -51,9 +58,13 @@ fn secrets_are_revoked_granted_again_and_rotated_while_following() {
         let sentence = format!("cannot use {endpoint}: the secret of {owner} was revoked, we may not read it any more");
         let (word, message) = rig::status_says(model, "coordinator/0", &sentence);
         assert_eq!(word, "blocked");
-        let cure = format!("let {owner} grant it again, or run juju remove-relation coordinator:{endpoint} {owner}");
+        let cure = format!(
+            "let {owner} grant it again, or have a new one made: juju remove-relation coordinator:{endpoint} {owner}"
+        );
         assert!(message.contains(&cure), "{message}");
-        every_action_says(&stage, &sentence);
+        let relation = format!("coordinator:{endpoint} {owner}");
+        let cure = format!("juju remove-relation {relation}\njuju integrate {relation}");
+        every_action_says(&stage, &sentence, Some(&cure));
         // What was begun with the credentials goes on.
         assert_eq!(worker(&stage, "coordinator/0"), Some(follower));
         model.release_grants(owner, "coordinator").unwrap();

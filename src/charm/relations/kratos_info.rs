@@ -109,6 +109,7 @@ pub(super) fn read(reader: &Reader<'_>, end: Option<End>) -> Result<Access<Krato
             cure: format!("give {application} a public URL: relate its public-route to an ingress"),
             application: Some(application),
             relation_id,
+            commands: Vec::new(),
             person: true,
         }));
     }

@@ -80,6 +80,8 @@ pub struct Waiting {
     pub found: String,
     /// What to do about it.
     pub cure: String,
+    /// The commands of the cure, to be typed one by one in this order; none where nothing can be typed as it is.
+    pub commands: Vec<String>,
     /// True when a person must act; false when it should come by itself.
     pub person: bool,
 }

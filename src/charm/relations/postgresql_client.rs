@@ -1,5 +1,6 @@
 //! `postgresql_client`, version 0 of its protocol, spoken raw: Charmed PostgreSQL understands no other.
 
+use super::kratos_info::is_anonymous;
 use super::{Access, End, Reader, Waiting};
 use crate::juju::{HookToolError, Kind, RelationWrite};
 use crate::postgres::{Password, Server};
@@ -104,20 +105,37 @@ fn complete(reader: &Reader<'_>, end: &End) -> Result<Access<DatabaseRelation>, 
 /// A grant arrives after the databag that names the secret, without a hook. One that stood and was taken away does
 /// not come back by itself.
 fn not_granted(reader: &Reader<'_>, end: &End) -> Waiting {
-    let endpoint = end.relation_id.split(':').next().unwrap_or_default();
+    let (endpoint, number) = end.relation_id.split_once(':').unwrap_or((&end.relation_id, ""));
     let (coordinator, other) = (&reader.context.application, &end.application);
-    let anew = format!(
-        "juju remove-relation {coordinator}:{endpoint} {other}, then juju integrate {coordinator}:{endpoint} {other}"
-    );
+    // A name that Juju made up cannot be typed: there the other model has to relate it again.
+    let commands = match is_anonymous(other) {
+        true => vec![format!("juju remove-relation {number}")],
+        false => vec![
+            format!("juju remove-relation {coordinator}:{endpoint} {other}"),
+            format!("juju integrate {coordinator}:{endpoint} {other}"),
+        ],
+    };
+    let again = if is_anonymous(other) { ", then have it related again from the other model" } else { "" };
+    let anew = format!("{}{again}", commands.join(", then "));
     let revoked = control::was_told_of(&reader.context.charm_dir, &end.relation_id);
     let (found, cure) = match revoked {
         true => (
             format!("the secret of {other} was revoked, we may not read it any more"),
-            format!("let {other} grant it again, or run {anew}"),
+            format!("let {other} grant it again, or have a new one made: {anew}"),
         ),
-        false => (format!("the secret of {other} is not granted to us yet"), format!("wait; if it stays, run {anew}")),
+        false => (
+            format!("the secret of {other} is not granted to us yet"),
+            format!("wait; if it stays, have a new one made: {anew}"),
+        ),
     };
-    Waiting { relation_id: end.relation_id.clone(), application: Some(other.clone()), found, cure, person: revoked }
+    Waiting {
+        relation_id: end.relation_id.clone(),
+        application: Some(other.clone()),
+        found,
+        cure,
+        commands: if revoked { commands } else { Vec::new() },
+        person: revoked,
+    }
 }
 
 fn filled<'a>(values: &'a BTreeMap<String, String>, key: &str) -> Option<&'a String> {
@@ -130,6 +148,7 @@ fn waiting<T>(end: &End, found: String, cure: String) -> Access<T> {
         application: Some(end.application.clone()),
         found,
         cure,
+        commands: Vec::new(),
         person: false,
     })
 }
