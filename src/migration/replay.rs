@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_lost_in_any_phase_can_be_made_again_and_undone() {
-        for (order, steps) in [(Order::MigrateFirst, 5..=12), (Order::Documented, 5..=11)] {
+        for (order, steps) in [(Order::MigrateFirst, 5..=13), (Order::Documented, 5..=12)] {
             for count in steps {
                 let mut records = begun(order);
                 done(&mut records, &runbook(order, false)[..count]);
@@ -457,9 +457,40 @@ mod tests {
     #[test]
     fn a_rollback_after_the_open_is_illegal() {
         let mut records = begun(Order::MigrateFirst);
-        done(&mut records, &runbook(Order::MigrateFirst, false)[..13]);
+        done(&mut records, &runbook(Order::MigrateFirst, false)[..14]);
+        assert_eq!(play(records.clone()).unwrap().phase(), Phase::Opened);
         records.push(Record::RollbackStarted);
         assert!(play(records).is_err());
+    }
+
+    #[test]
+    fn after_the_road_back_everything_can_be_undone() {
+        for order in [Order::Documented, Order::MigrateFirst] {
+            let mut records = begun(order);
+            let book = runbook(order, false);
+            done(&mut records, &book[..book.len() - 1]);
+            done(&mut records, REVERSAL);
+            assert_eq!(play(records.clone()).unwrap().phase(), Phase::Reversing, "{order:?}");
+            records.push(Record::RollbackStarted);
+            for step in book[..book.len() - 1].iter().rev().copied() {
+                records.extend([Record::UndoStarted { step }, Record::Undone { step }]);
+            }
+            records.push(Record::RunEnded);
+            assert_eq!(play(records).unwrap().phase(), Phase::Idle, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_of_the_target_that_ended_leads_back_to_where_users_are() {
+        for (steps, phase) in [(14, Phase::Opened), (15, Phase::Flipped)] {
+            let mut records = begun(Order::MigrateFirst);
+            done(&mut records, &runbook(Order::MigrateFirst, false)[..steps]);
+            done(&mut records, &REVERSAL[..2]);
+            records.push(Record::Lifted { reason: "the lease ran out".into() });
+            let run = play(records).unwrap().run.unwrap();
+            assert_eq!((run.phase, run.status(Step::ReverseFence)), (phase, Status::Lost));
+            assert!(run.is_done(Step::HandOver));
+        }
     }
 
     #[test]
