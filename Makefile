@@ -1,5 +1,5 @@
 # Everything sets itself up; a Rust toolchain and the package registries are enough.
-.PHONY: setup test demo shell pack docs
+.PHONY: setup test test-all demo shell pack docs
 
 # Real PostgreSQL and real Kratos for the tests.
 setup:
@@ -8,6 +8,11 @@ setup:
 test: setup
 	cargo build --workspace --bins
 	cargo test --workspace
+
+# With the slow ones.
+test-all: setup
+	cargo build --workspace --bins
+	cargo test --workspace -- --include-ignored
 
 # The whole story on two clusters with live writers; ORDER=documented plays the other order.
 # The figures are left in target/demo/summary.json.

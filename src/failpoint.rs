@@ -52,6 +52,12 @@ failpoints! {
     FENCE_TABLE = "fence-table";
     /// Statistics are about to be gathered; which one is the table's name, or none for all.
     COPY_ANALYZE = "copy-analyze";
+    /// A hook or action begins; nothing was asked of Juju yet.
+    HOOK_BEGIN = "hook-begin";
+    /// A hook has a worker running and sets its status next, the last thing it does.
+    HOOK_STATUS = "hook-status";
+    /// A worker was started and told what it needs.
+    WORKER_STARTED = "worker-started";
 }
 
 /// Does what a test asked for at this place, if one did.

@@ -312,6 +312,9 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
         Ok(world) => world,
         Err(lacking) => return lacks(desk, "preflight", lacking),
     };
+    if let Err(refusal) = plan::admit_unless_finalized("preflight", state) {
+        return Reply::refused(refusal.sentence, desk.command(&refusal.instead));
+    }
     let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
     let look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
     let findings = preflight::preflight(look).await;

@@ -14,6 +14,7 @@ pub mod show;
 pub mod status;
 pub mod watch;
 
+use crate::failpoint;
 use crate::juju::{HookTools, logging};
 use crate::migration::{Phase, Progress, Record, State};
 use crate::postgres::UNREACHABLE_CURE;
@@ -31,6 +32,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub fn main() -> anyhow::Result<()> {
     let environment = std::env::vars().collect();
     let context = Context::from_environment(&environment)?;
+    failpoint::reach(failpoint::HOOK_BEGIN);
     let tools = HookTools::new();
     if let Event::Restricted(_) = &context.event {
         return Ok(());
@@ -212,6 +214,7 @@ fn set_status(
         now: now_ms(),
     };
     let (kind, message) = status::status(&view);
+    failpoint::reach(failpoint::HOOK_STATUS);
     tools.set_unit_status(kind, &message)?;
     Ok(())
 }

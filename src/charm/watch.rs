@@ -2,10 +2,11 @@
 //! and running it again goes on watching.
 
 use super::actions::{Desk, Reply};
-use super::{Journal, broker, retire, status};
+use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
 use crate::postgres::UNREACHABLE_CURE;
+use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,9 +17,12 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often a new progress line is shown.
 const LINES: Duration = Duration::from_secs(2);
 
-/// A request that is not settled is watched at least this long, so that what is already true, or waits for
-/// a person, is said at once.
+/// Without a wait a request is watched this long, so that what is already true, or waits for a person, is said
+/// at once.
 const AT_LEAST: Duration = Duration::from_secs(4);
+
+/// How often the worker is looked after.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
 
 /// By then what the progress says is about this request, and not about what was true before it.
 const CURRENT: Duration = Duration::from_secs(2);
@@ -35,9 +39,10 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wa
     let wait = match (request.action.as_str(), wait.as_secs()) {
         ("run-migration", 0) if request.migration_timeout > 0 => Duration::from_secs(request.migration_timeout + 300),
         ("run-migration", 0) => Duration::from_secs(1200),
+        (_, 0) => AT_LEAST,
         _ => wait,
-    }
-    .max(AT_LEAST);
+    };
+    let mut looked_after = began;
     // What was said before this request is not about it.
     let mut shown = line(&journal.state, &journal.progress);
     let mut shown_at = began.checked_sub(LINES).unwrap_or(began);
@@ -71,6 +76,19 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wa
                 next: waiting.next.clone(),
                 more: figures(state, progress),
             });
+        }
+        // No hook comes while an action runs: what hooks do for the worker is done here.
+        if looked_after.elapsed() >= LOOK_AFTER {
+            looked_after = Instant::now();
+            if !desk.tools.is_leader()? {
+                control::stop(&desk.context.charm_dir)?;
+                let sentence = format!(
+                    "cannot watch {}: {} does not lead any more; run it again, on the new leader",
+                    request.action, desk.context.unit
+                );
+                return Ok(Reply::failed(sentence, desk.command(&request.action)));
+            }
+            keep_worker(desk.context, desk.gathered)?;
         }
         let line = line(state, progress);
         if line != shown && shown_at.elapsed() >= LINES {

@@ -155,14 +155,23 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     if matches!(phase, Phase::Reversing | Phase::RollingBack) && goal != Goal::RolledBack {
         return refuse("a rollback is under way", "rollback");
     }
-    // A new run would lead the consumers back to the source, and copy over what the target took since.
-    if phase == Phase::Finalized && goal != Goal::Finalized {
-        return Err(Refusal {
-            sentence: format!(
-                "cannot {action}: this migration is finalized; deploy another coordinator for another migration"
-            ),
-            instead: "show".to_owned(),
-        });
+    if goal != Goal::Finalized {
+        admit_unless_finalized(action, state)?;
+    }
+    // A goal that lies behind would take the place of the one that is worked on, and leave writes stopped, the copy
+    // without a follower or the schema migration without a watcher.
+    let behind = matches!(goal, Goal::Refreshed | Goal::Migrated);
+    let other = state.request.as_ref().is_some_and(|request| request.goal != goal);
+    match phase {
+        Phase::Copying if goal == Goal::Refreshed && other => return refuse("the copy is under way", "replicate"),
+        Phase::Migrating if goal == Goal::Refreshed => {
+            return refuse("the target's schema migration is under way", "run-migration");
+        }
+        Phase::Fenced if behind => return refuse("writes are stopped and the target is not drained yet", "drain"),
+        Phase::Drained if behind && migrated && other => {
+            return refuse("writes are stopped and the target is ready to take over", "flip-traffic");
+        }
+        _ => {}
     }
     // The whole runbook may be asked for from anywhere before its goal.
     if action == "migrate" && goal != Goal::Following && !past(phase) {
@@ -172,7 +181,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
         return refuse("the target does not follow the source any more", "replicate");
     }
     match goal {
-        Goal::Refreshed if past(phase) => refuse("users are already on the target", "finalize"),
+        Goal::Refreshed if past(phase) => refuse("users are already on the target", usual_next(state)),
         Goal::Refreshed => Ok(()),
         Goal::Following if matches!(phase, Phase::Fenced | Phase::Drained) => {
             refuse(&format!("the migration is {phase}, past following"), usual_next(state))
@@ -187,10 +196,10 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
         Goal::Migrated => match (phase, order) {
             (Phase::Following | Phase::Migrating, Some(Order::MigrateFirst)) => Ok(()),
             (Phase::Drained | Phase::Migrating, Some(Order::Documented)) => Ok(()),
-            (Phase::Fenced | Phase::Drained, Some(Order::MigrateFirst)) => Ok(()),
+            (Phase::Drained, Some(Order::MigrateFirst)) => Ok(()),
             (Phase::Opened, _) => refuse("users are already on the target", "flip-traffic"),
             (Phase::Flipped, _) => refuse("users are already on the target", "finalize"),
-            (Phase::Following | Phase::Fenced, _) => {
+            (Phase::Following, _) => {
                 refuse("in the documented order the schema migration comes after the drain", "drain")
             }
             _ => refuse("the target does not follow the source yet", "replicate"),
@@ -240,6 +249,23 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     }
 }
 
+/// Decides whether anything but `finalize` and `show` still makes sense: a new run would lead the consumers back to
+/// the source and copy over what the target took since.
+///
+/// # Errors
+/// [`Refusal`] when the migration is finalized.
+pub fn admit_unless_finalized(action: &str, state: &State) -> Result<(), Refusal> {
+    if state.phase() != Phase::Finalized {
+        return Ok(());
+    }
+    Err(Refusal {
+        sentence: format!(
+            "cannot {action}: this migration is finalized; deploy another coordinator for another migration"
+        ),
+        instead: "show".to_owned(),
+    })
+}
+
 /// Decides whether the target can be compared while it follows.
 ///
 /// # Errors
@@ -254,6 +280,7 @@ pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
             refuse("the target does not follow yet".into(), "replicate")
         }
         (_, Phase::Migrating) => refuse("the target's schema migration is under way".into(), "run-migration"),
+        (_, Phase::RollingBack) => refuse("a rollback is under way".into(), "rollback"),
         (_, Phase::Finalized) => refuse("the migration is finalized".into(), "show"),
         (_, phase) => refuse(format!("in phase {phase} the runbook compares by itself"), usual_next(state)),
     }

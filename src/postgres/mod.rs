@@ -11,6 +11,7 @@ pub mod leftovers;
 mod locks;
 pub mod marker;
 pub mod names;
+pub mod others;
 pub mod publication;
 pub mod reach;
 pub mod replication;

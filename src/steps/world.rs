@@ -1,6 +1,6 @@
 //! The two sides: where they are and who we are there. Passed to the worker through a pipe.
 
-use crate::postgres::{Result, Server, Session};
+use crate::postgres::{Result, Server, Session, others};
 use serde::{Deserialize, Serialize};
 
 /// Both database servers and the three databases that matter.
@@ -34,6 +34,15 @@ impl World {
     pub async fn target(&self, purpose: &str) -> Result<Session> {
         self.target.connect(&self.target_database, purpose).await
     }
+}
+
+/// Puts a worker that does not move out of its sessions on both sides.
+///
+/// # Errors
+/// The servers'.
+pub async fn end_other_workers(world: &World) -> Result<()> {
+    others::end_workers(&world.source("take over").await?, &[&world.source_database]).await?;
+    others::end_workers(&world.target("take over").await?, &[&world.target_database, &world.journal_database]).await
 }
 
 /// What the relations tell of the two identity applications. Holds no secret; kept beside the journal

@@ -4,6 +4,7 @@
 //! reused pid is not mistaken for it), the binary it was started from and a salted digest of what it
 //! was told. No secret is in that file.
 
+use crate::failpoint;
 use crate::steps::World;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a hook tells its worker, through the worker's standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +47,10 @@ pub struct WorkerFile {
     #[serde(default)]
     pub relations: Vec<String>,
 }
+
+/// A worker that shows no sign of life for this long is frozen (stopped, or on a connection that is dead without
+/// knowing it): another takes its place. It moves at least twice a second otherwise, also in the longest step.
+pub const FROZEN: Duration = Duration::from_secs(120);
 
 /// The argument that makes `dispatch` the worker.
 pub const WORKER_ARGUMENT: &str = "worker";
@@ -100,6 +105,32 @@ pub fn was_told_of(charm_dir: &Path, relation_id: &str) -> bool {
     read_file(charm_dir).is_some_and(|file| file.relations.iter().any(|known| known == relation_id))
 }
 
+/// Touched by the worker as long as it moves.
+fn beat_path(charm_dir: &Path) -> PathBuf {
+    charm_dir.join("worker.beat")
+}
+
+/// The worker's sign of life.
+pub fn beat(charm_dir: &Path) {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(beat_path(charm_dir));
+    if let Err(error) = file.and_then(|file| file.set_modified(SystemTime::now())) {
+        log::debug!("no sign of life was left: {error}");
+    }
+}
+
+/// How long ago the worker was started or showed a sign of life.
+fn silence(charm_dir: &Path) -> Duration {
+    let touched = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let last = touched(file_path(charm_dir)).max(touched(beat_path(charm_dir)));
+    last.and_then(|last| last.elapsed().ok()).unwrap_or_default()
+}
+
+/// True while the worker's file names this process. A file that is gone or names another means that no hook would
+/// find us any more, so that we must end.
+pub fn is_named(charm_dir: &Path) -> bool {
+    read_file(charm_dir).is_some_and(|file| u32::try_from(file.pid) == Ok(std::process::id()))
+}
+
 /// Makes sure that a worker of this very binary runs with these very facts.
 ///
 /// # Errors
@@ -112,7 +143,11 @@ pub fn ensure(handover: &Handover) -> anyhow::Result<()> {
         && file.binary == binary
         && file.told == digest(handover, file.salt)
     {
-        return Ok(());
+        let silence = silence(charm_dir);
+        if silence < FROZEN {
+            return Ok(());
+        }
+        log::warn!("the worker, process {}, has not moved for {} s; starting another", file.pid, silence.as_secs());
     }
     stop(charm_dir)?;
     // The hook's own environment is gone when the hook ends; JUJU_CONTEXT_ID would make juju-exec refuse.
@@ -138,6 +173,8 @@ pub fn ensure(handover: &Handover) -> anyhow::Result<()> {
     write_file(charm_dir, &file)?;
     let mut pipe = child.stdin.take().ok_or_else(|| anyhow::anyhow!("the worker has no standard input"))?;
     pipe.write_all(serde_json::to_string(handover)?.as_bytes())?;
+    drop(pipe);
+    failpoint::reach(failpoint::WORKER_STARTED);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressS
 use control::Handover;
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wake::Waker;
 
 /// How often requests, relations and the state of replication are looked at while nothing runs.
@@ -48,29 +48,50 @@ async fn run(handover: Handover) {
     let mut waker = Waker::new(handover.unit.clone(), handover.charm_dir.clone());
     log::info!("worker of {} began, pid {}", handover.unit, std::process::id());
     while in_place(&handover.charm_dir) {
+        control::beat(&handover.charm_dir);
         if let Err(failure) = serve(&handover, &mut waker).await {
             log::warn!("{failure}");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
-    log::info!("the charm's files are gone; the worker ends");
+    log::info!("the charm's files are gone, or another worker took our place; the worker ends");
 }
 
-/// False once the unit was removed under us.
+/// False once the unit was removed under us, or hooks know another worker or none.
 fn in_place(charm_dir: &Path) -> bool {
-    charm_dir.join("dispatch").exists()
+    charm_dir.join("dispatch").exists() && control::is_named(charm_dir)
+}
+
+/// Waits for the lock of the one worker that acts; false when we are not wanted any more. A worker elsewhere that
+/// does not move (its machine is frozen, or gone without a word) is put out of its sessions: what it still tries when
+/// it wakes up fails on them, or on our higher epoch.
+async fn become_the_one(handover: &Handover, store: &Store) -> Result<bool, Failure> {
+    let mut moved = (store.progress().await?.at, Instant::now());
+    while !store.try_lock().await? {
+        if !in_place(&handover.charm_dir) {
+            return Ok(false);
+        }
+        control::beat(&handover.charm_dir);
+        let at = store.progress().await?.at;
+        if at != moved.0 {
+            moved = (at, Instant::now());
+        } else if moved.1.elapsed() > control::FROZEN {
+            log::warn!("the worker that acts has not moved for {} s; ending its sessions", control::FROZEN.as_secs());
+            steps::end_other_workers(&handover.world).await?;
+            moved.1 = Instant::now();
+        }
+        log::info!("another worker acts; waiting for its end");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(true)
 }
 
 /// One life of the journal's session.
 async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
     let world = &handover.world;
     let store = Store::open(&world.target, &world.journal_database, "worker").await?;
-    while !store.try_lock().await? {
-        if !in_place(&handover.charm_dir) {
-            return Ok(());
-        }
-        log::info!("another worker acts; waiting for its end");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    if !become_the_one(handover, &store).await? {
+        return Ok(());
     }
     let mut state = store.load().await?;
     let epoch = match take_over(world, &store, &state).await {
@@ -93,7 +114,7 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
             let mut turn = Turn { handover, store: &store, applications: &applications, epoch, sink: &sink, waker };
             turn.take(&mut state, &mut live, &mut trouble).await?
         };
-        flush(&store, &sink, waker).await?;
+        flush(handover, &store, &sink, waker).await?;
         tokio::time::sleep(pause).await;
     }
     Ok(())
@@ -290,7 +311,7 @@ impl<'a> Turn<'a> {
             tokio::select! {
                 answer = &mut future => return Ok(answer),
                 _ = ticks.tick() => {
-                    flush(self.store, self.sink, self.waker).await?;
+                    flush(self.handover, self.store, self.sink, self.waker).await?;
                     if long {
                         self.store.refresh(&mut later).await?;
                         if later.request.as_ref().is_some_and(|request| request.goal == Goal::RolledBack) {
@@ -385,7 +406,13 @@ fn stops_the_request(record: &Record) -> Option<Failure> {
 }
 
 /// Writes the progress and lets a waiting wake-up go.
-async fn flush(store: &Store, sink: &ProgressSink, waker: &mut Waker) -> Result<(), Failure> {
+async fn flush(handover: &Handover, store: &Store, sink: &ProgressSink, waker: &mut Waker) -> Result<(), Failure> {
+    control::beat(&handover.charm_dir);
+    if !in_place(&handover.charm_dir) {
+        // In the middle of a step too: another worker may begin it any moment.
+        let sentence = "cannot go on: this worker's file in the charm directory is gone; the next hook starts another";
+        return Err(Failure { sentence: sentence.to_owned(), class: Class::Retry });
+    }
     let mut progress = sink.read();
     progress.at = now_ms();
     store.write_progress(&progress).await?;

@@ -1,9 +1,11 @@
 //! Scenarios: the real dispatch in the model emulator, between real clusters and real Kratos servers.
 
 mod bad_input;
+mod hold;
 mod kills;
 mod leadership;
 mod lost_journal;
+mod matrix;
 mod models;
 mod native;
 mod options;

@@ -1,7 +1,7 @@
 //! PostgreSQL's own engine through the real binary: under writers, killed in the middle, to the flip; and a rollback
 //! that leaves nothing.
 
-use super::kills::kill_worker;
+use super::hold::kill_worker;
 use super::rig::{self, End};
 use super::story::{expect, run};
 use peers::writers::{Settings, Writers};

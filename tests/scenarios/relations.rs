@@ -1,7 +1,7 @@
 //! Relations that come late, lack something, cannot be meant so, or are made anew in the middle: never a
 //! failed hook, always a status that says what to do.
 
-use super::kills::worker;
+use super::hold::worker;
 use super::rig::{self, End};
 use super::story::{charm, expect};
 use emulator::stage::Stage;

@@ -1,76 +1,106 @@
-//! Every action twice in each phase along the story: the second answers the same and changes nothing.
+//! Hooks that come twice, late, or after one that failed: they change nothing that was done. Actions that are run
+//! twice are in `matrix`.
 
+use super::hold::worker;
 use super::rig::{self, End};
 use super::story::{expect, run};
 use emulator::stage::Stage;
+use std::os::unix::fs::PermissionsExt;
 
-/// Runs these actions, all of which were done already, and looks at both databases before and after.
-fn again(stage: &Stage, actions: &[(&str, &[(&str, &str)])], phase: &str) {
-    let before = rig::databases(stage);
-    for (action, parameters) in actions {
-        let result = expect(&stage.model, action, parameters, "done");
-        assert_eq!(result.result("phase"), phase, "{action}");
-        rig::assert_same(action, &before, &rig::databases(stage));
-    }
-    storm(stage);
-    rig::assert_same("a storm of hooks", &before, &rig::databases(stage));
-}
+const UNIT: &str = "coordinator/0";
 
-/// Hooks that come twice, and update-status again and again.
+/// update-status and config-changed again and again, as Juju doubles them.
 fn storm(stage: &Stage) {
     let model = &stage.model;
-    for round in 0..5 {
-        model.update_status("coordinator/0").unwrap();
-        let limit = if round % 2 == 0 { "1000000" } else { "2000000" };
+    let before = rig::picture(stage);
+    for limit in ["1000000", "2000000", "1000000"] {
+        model.update_status(UNIT).unwrap();
         model.config("coordinator", &[("max-lag-bytes", limit)]).unwrap();
-        model.wait_until("hooks", rig::SOON, |model| model.running("coordinator/0").unwrap().is_none()).unwrap();
+        model.wait_until("hooks", rig::SOON, |model| model.running(UNIT).unwrap().is_none()).unwrap();
     }
     model.reset_config("coordinator", &["max-lag-bytes"]).unwrap();
-    rig::no_hook_failed(model);
+    model.wait_idle(rig::SOON).unwrap();
+    rig::assert_same("a storm of hooks", &before, &rig::picture(stage));
+}
+
+/// A hook of an event that is over, or that Juju would send later, in the unit's own context.
+fn out_of_order(stage: &Stage) {
+    let before = rig::picture(stage);
+    for event in [
+        "start",
+        "install",
+        "leader-elected",
+        "leader-settings-changed",
+        "upgrade-charm",
+        "config-changed",
+        "identity-migration-wake",
+        "collect-metrics",
+        "pre-series-upgrade",
+    ] {
+        for _ in 0..2 {
+            let command = format!("JUJU_DISPATCH_PATH=hooks/{event} JUJU_HOOK_NAME={event} ./dispatch");
+            let ended = stage.model.execute(UNIT, &command, None).unwrap();
+            assert_eq!(ended.code, 0, "{event}: {}", ended.stderr);
+        }
+    }
+    rig::assert_same("a hook out of order", &before, &rig::picture(stage));
+}
+
+/// Hooks fail because a hook tool does; an action is run meanwhile; then the hook is tried again.
+fn while_a_hook_fails(stage: &Stage) {
+    let model = &stage.model;
+    let before = rig::databases(stage);
+    let folder = model.charm_folder(UNIT).unwrap();
+    let dispatch = folder.join("dispatch");
+    let mode = |mode| std::fs::set_permissions(&dispatch, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    model.config("coordinator", &[("max-lag-bytes", "3000000")]).unwrap();
+    model.wait_until("a failed hook", rig::SOON, |model| model.status(UNIT).is_ok_and(|s| s.0 == "error")).unwrap();
+    let failed = model.run("coordinator/leader", "show", &[]).unwrap();
+    assert_eq!(failed.status, "failed", "{failed:?}");
+    mode(0o755);
+    // Actions run before the hook is tried again.
+    let shown = expect(model, "show", &[], "done");
+    let data = expect(model, "preflight", &[], "done");
+    assert_eq!(shown.result("phase"), data.result("phase"));
+    model
+        .wait_until("the hook's next try", rig::SOON, |model| model.status(UNIT).is_ok_and(|s| s.0 == "active"))
+        .unwrap();
+    model.reset_config("coordinator", &["max-lag-bytes"]).unwrap();
+    model.wait_idle(rig::SOON).unwrap();
+    rig::assert_same("a hook that failed", &before, &rig::databases(stage));
 }
 
 #[test]
-fn every_action_twice_in_each_phase() {
+fn hooks_twice_out_of_order_and_after_a_failure() {
     let stage = rig::stage("repeats", 1);
     let model = &stage.model;
-    again(&stage, &[("preflight", &[]), ("show", &[]), ("rollback", &[])], "idle");
     rig::refresh(&stage);
-    again(&stage, &[("refresh", &[]), ("refresh", &[("channel", "0.4/stable")]), ("preflight", &[])], "idle");
+    storm(&stage);
     rig::follow(&stage);
-    again(
-        &stage,
-        &[("replicate", &[]), ("verify", &[]), ("preflight", &[]), ("refresh", &[]), ("show", &[("format", "json")])],
-        "following",
-    );
-    expect(model, "migrate", &[("until", "following")], "done");
-    let first = expect(model, "run-migration", &[], "waiting");
-    let before = rig::databases(&stage);
-    let second = expect(model, "run-migration", &[], "waiting");
-    assert_eq!((first.result("next"), first.result("phase")), (second.result("next"), second.result("phase")));
-    rig::assert_same("run-migration", &before, &rig::databases(&stage));
-    rig::migrate_on(&stage);
-    again(
-        &stage,
-        &[
-            ("run-migration", &[]),
-            ("replicate", &[]),
-            ("refresh", &[]),
-            ("verify", &[]),
-            ("preflight", &[]),
-            ("migrate", &[("until", "migrated")]),
-        ],
-        "following",
-    );
+    let old = worker(&stage, UNIT).unwrap();
+    storm(&stage);
+    out_of_order(&stage);
+    assert_eq!(worker(&stage, UNIT), Some(old), "one worker for all of them");
+    while_a_hook_fails(&stage);
+    rig::migrate(&stage);
     expect(model, "drain", &[], "done");
-    again(&stage, &[("drain", &[]), ("run-migration", &[]), ("migrate", &[("until", "drained")])], "drained");
-    expect(model, "cut-over", &[], "done");
-    again(&stage, &[("flip-traffic", &[]), ("cut-over", &[]), ("migrate", &[]), ("show", &[])], "flipped");
-    // The comparison runs beside the hand-over.
-    let ended = |result: &emulator::ActionResult| result.result("rows-different") == "0";
-    model.wait_until("the comparison", rig::SOON, |model| ended(&run(model, "show", &[]))).unwrap();
+    storm(&stage);
+    out_of_order(&stage);
+    let told = rig::refused(model, "migrate", &[("until", "following")], "flip-traffic");
+    assert!(told.message.contains("drained"), "{told:?}");
+    expect(model, "flip-traffic", &[], "done");
+    rig::consumer_uses(&stage, &stage.kratos_new);
+    let compared = |model: &emulator::Model| run(model, "show", &[]).result("rows-different") == "0";
+    model.wait_until("the comparison", rig::SOON, compared).unwrap();
+    storm(&stage);
     let first = expect(model, "finalize", &[], "done");
     assert!(!first.result("remove-source-fence").is_empty(), "{first:?}");
-    again(&stage, &[("finalize", &[]), ("finalize", &[]), ("show", &[])], "finalized");
-    rig::close(&stage, End::Target);
+    storm(&stage);
+    out_of_order(&stage);
+    // The commands that retire the source are told again.
     assert_eq!(run(model, "finalize", &[]).result("next"), first.result("next"));
+    rig::consumer_uses(&stage, &stage.kratos_new);
+    // One hook failed on purpose.
+    rig::close_but_one_hook(&stage, End::Target);
 }

@@ -115,14 +115,18 @@ ORDER BY 1, 2, 3";
 
 /// A picture of both identity databases, of the journal's length and of what consumers were told.
 pub fn picture(stage: &Stage) -> String {
-    let journal = "SELECT count(*) FROM identity_migration_journal.entry";
     [
         stage.source.psql(&stage.source_place.database(), PICTURE).unwrap(),
         stage.target.psql(&stage.target_place.database(), PICTURE).unwrap(),
-        format!("journal {:?}", stage.target.psql(&stage.own_database(), journal).unwrap_or_default()),
+        format!("journal {:?}", journal(stage)),
         format!("told {:?}", stage.model.databag("kratos-info", "coordinator")),
     ]
     .join("\n--\n")
+}
+
+/// The journal's length.
+pub fn journal(stage: &Stage) -> String {
+    stage.target.psql(&stage.own_database(), "SELECT count(*) FROM identity_migration_journal.entry").unwrap_or_default()
 }
 
 /// The same without the journal, for actions that may note that they were asked.

@@ -1,7 +1,7 @@
 //! Secrets that come late, are taken away, come back or change: never a failed hook, always a status that says what
 //! to do, and the migration goes on by itself.
 
-use super::kills::worker;
+use super::hold::worker;
 use super::rig::{self, End};
 use super::story::{expect, run};
 use emulator::stage::Stage;
