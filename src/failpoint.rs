@@ -56,6 +56,8 @@ failpoints! {
     HOOK_BEGIN = "hook-begin";
     /// A hook has a worker running and sets its status next, the last thing it does.
     HOOK_STATUS = "hook-status";
+    /// An action's request stands in the journal; it begins to watch.
+    ACTION_WATCH = "action-watch";
     /// A worker was started and told what it needs.
     WORKER_STARTED = "worker-started";
 }

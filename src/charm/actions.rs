@@ -5,6 +5,7 @@ use super::event::Context;
 use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
 use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
+use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
 use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
@@ -211,6 +212,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     {
         return Ok(Reply::failed(sentence, desk.command(name)));
     }
+    failpoint::reach(failpoint::ACTION_WATCH);
     watch::watch(desk, &request, journal, wait_of(parameters)).await
 }
 

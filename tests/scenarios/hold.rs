@@ -70,6 +70,14 @@ pub fn held(stage: &Stage, unit: &str) {
     stage.model.wait_until("the worker to stand still", rig::SOON, stopped).unwrap();
 }
 
+/// Runs an action that is killed at this place.
+pub fn killed(stage: &Stage, unit: &str, place: &str, action: &str, parameters: &[(&str, &str)]) {
+    arm(stage, unit, place, "kill");
+    let result = super::story::run(&stage.model, action, parameters);
+    assert_eq!((result.status.as_str(), result.message.as_str()), ("failed", "terminated"), "{place}: {result:?}");
+    reached(stage, unit);
+}
+
 /// Stops the worker wherever it is.
 pub fn freeze(stage: &Stage, unit: &str) -> u32 {
     let pid = worker(stage, unit).expect("a worker lives");

@@ -1,6 +1,6 @@
 //! SIGKILL of the worker, of actions and of hooks, at chosen places: whatever runs next goes on from what is true.
 
-use super::hold::{self, another_worker, arm, held, reached, signal, worker};
+use super::hold::{self, another_worker, arm, held, killed, reached, signal, worker};
 use super::rig::{self, End};
 use super::story::{expect, run};
 use emulator::stage::Stage;
@@ -11,24 +11,16 @@ use std::time::Duration;
 
 const UNIT: &str = "coordinator/0";
 
-/// Runs an action that is killed at this place.
-fn killed(stage: &Stage, place: &str, action: &str, parameters: &[(&str, &str)]) {
-    arm(stage, UNIT, place, "kill");
-    let result = run(&stage.model, action, parameters);
-    assert_eq!((result.status.as_str(), result.message.as_str()), ("failed", "terminated"), "{place}: {result:?}");
-    reached(stage, UNIT);
-}
-
 /// Kills the action before it wrote its request: nothing happened.
 fn killed_before(stage: &Stage, action: &str) {
     let before = rig::picture(stage);
-    killed(stage, &format!("record-before/requested/{action}"), action, &[]);
+    killed(stage, UNIT, &format!("record-before/requested/{action}"), action, &[]);
     rig::assert_same(&format!("{action}, killed before its request,"), &before, &rig::picture(stage));
 }
 
 /// Kills the action right after: the worker goes on all the same.
 fn killed_after(stage: &Stage, action: &str, parameters: &[(&str, &str)]) {
-    killed(stage, &format!("record-after/requested/{action}"), action, parameters);
+    killed(stage, UNIT, &format!("record-after/requested/{action}"), action, parameters);
 }
 
 #[test]
@@ -76,9 +68,9 @@ fn flip_with_lost_databags(stage: &Stage) {
         _ => Verdict::Run,
     };
     stage.controller.set_gate(Some(Box::new(actions_only)));
-    killed(stage, "record-before/brokered", "flip-traffic", &[]);
+    killed(stage, UNIT, "record-before/brokered", "flip-traffic", &[]);
     assert_eq!(before, told());
-    killed(stage, "record-after/brokered", "flip-traffic", &[]);
+    killed(stage, UNIT, "record-after/brokered", "flip-traffic", &[]);
     assert_eq!(before, told());
     stage.controller.set_gate(None);
     // No action any more: the next hook gives consumers what the journal says they have.

@@ -89,7 +89,8 @@ pub fn status_says(model: &Model, unit: &str, text: &str) -> (String, String) {
 /// functions, publications, subscriptions and slots.
 const PICTURE: &str = "
 SELECT 'rows', n.nspname || '.' || c.relname,
-       md5((query_to_xml(format('SELECT * FROM %I.%I t ORDER BY t::text', n.nspname, c.relname), true, false, ''))::text)
+       query_to_xml(format('SELECT count(*), md5(string_agg(md5(t::text), '''' ORDER BY md5(t::text))) AS sum FROM %I.%I t',
+                           n.nspname, c.relname), true, true, '')::text
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_|^information_schema$' AND c.relpersistence = 'p'
   AND n.nspname || '.' || c.relname <> 'identity_migration.marker'
@@ -131,7 +132,11 @@ pub fn journal(stage: &Stage) -> String {
 
 /// The same without the journal, for actions that may note that they were asked.
 pub fn databases(stage: &Stage) -> String {
-    picture(stage).lines().filter(|line| !line.starts_with("journal ")).collect::<Vec<_>>().join("\n")
+    without_journal(&picture(stage))
+}
+
+pub fn without_journal(picture: &str) -> String {
+    picture.lines().filter(|line| !line.starts_with("journal ")).collect::<Vec<_>>().join("\n")
 }
 
 /// Shows which lines differ instead of two long texts.
