@@ -88,7 +88,7 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wa
                 );
                 return Ok(Reply::failed(sentence, desk.command(&request.action)));
             }
-            keep_worker(desk.context, desk.gathered)?;
+            keep_worker(desk.context, desk.gathered, Some(&journal.state))?;
         }
         let line = line(state, progress);
         if line != shown && shown_at.elapsed() >= LINES {

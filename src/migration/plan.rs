@@ -280,7 +280,7 @@ pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
             refuse("the target does not follow yet".into(), "replicate")
         }
         (_, Phase::Migrating) => refuse("the target's schema migration is under way".into(), "run-migration"),
-        (_, Phase::RollingBack) => refuse("a rollback is under way".into(), "rollback"),
+        (_, Phase::Reversing | Phase::RollingBack) => refuse("a rollback is under way".into(), "rollback"),
         (_, Phase::Finalized) => refuse("the migration is finalized".into(), "show"),
         (_, phase) => refuse(format!("in phase {phase} the runbook compares by itself"), usual_next(state)),
     }

@@ -34,19 +34,19 @@ finalize        >preflight  >replicate  >replicate  >rollback     >run-migration
 show            done        done        done        done          done            done            done
 ",
     "
-                fenced      drained        opened         flipped     finalized
-preflight       done        done           done           done        >show
-replicate       >drain      >flip-traffic  >flip-traffic  >finalize   >show
-verify          >drain      >flip-traffic  >flip-traffic  >finalize   >show
-drain           asked       done           >flip-traffic  >finalize   >show
-refresh         >drain      done           >flip-traffic  >finalize   >show
-run-migration   >drain      done           >flip-traffic  >finalize   >show
-flip-traffic    >drain      asked          asked          done        >show
-cut-over        asked       asked          asked          done        >show
-migrate         asked       asked          asked          done        >show
-rollback        asked       asked          >flip-traffic  >finalize   >show
-finalize        >drain      >flip-traffic  >flip-traffic  asked       done
-show            done        done           done           done        done
+                fenced      drained        opened         flipped     finalized  reversing
+preflight       done        done           done           done        >show      done
+replicate       >drain      >flip-traffic  >flip-traffic  >finalize   >show      >rollback
+verify          >drain      >flip-traffic  >flip-traffic  >finalize   >show      >rollback
+drain           asked       done           >flip-traffic  >finalize   >show      >rollback
+refresh         >drain      done           >flip-traffic  >finalize   >show      >rollback
+run-migration   >drain      done           >flip-traffic  >finalize   >show      >rollback
+flip-traffic    >drain      asked          asked          done        >show      >rollback
+cut-over        asked       asked          asked          done        >show      >rollback
+migrate         asked       asked          asked          done        >show      >rollback
+rollback        asked       asked          asked          asked       >show      asked
+finalize        >drain      >flip-traffic  >flip-traffic  asked       done       >rollback
+show            done        done           done           done        done       done
 ",
 ];
 
@@ -67,19 +67,19 @@ finalize        >preflight  >replicate  >replicate  >rollback     >cut-over   >d
 show            done        done        done        done          done        done
 ",
     "
-                drained         migrating       migrated       opened         flipped     finalized
-preflight       done            done            done           done           done        >show
-replicate       >run-migration  >run-migration  >flip-traffic  >flip-traffic  >finalize   >show
-verify          >run-migration  >run-migration  >flip-traffic  >flip-traffic  >finalize   >show
-drain           done            >run-migration  done           >flip-traffic  >finalize   >show
-refresh         done            >run-migration  done           >flip-traffic  >finalize   >show
-run-migration   asked           waiting         done           >flip-traffic  >finalize   >show
-flip-traffic    asked           waiting         asked          asked          done        >show
-cut-over        asked           waiting         asked          asked          done        >show
-migrate         asked           waiting         asked          asked          done        >show
-rollback        asked           asked           asked          >flip-traffic  >finalize   >show
-finalize        >run-migration  >run-migration  >flip-traffic  >flip-traffic  asked       done
-show            done            done            done           done           done        done
+                drained         migrating       migrated       opened         flipped     finalized  reversing
+preflight       done            done            done           done           done        >show      done
+replicate       >run-migration  >run-migration  >flip-traffic  >flip-traffic  >finalize   >show      >rollback
+verify          >run-migration  >run-migration  >flip-traffic  >flip-traffic  >finalize   >show      >rollback
+drain           done            >run-migration  done           >flip-traffic  >finalize   >show      >rollback
+refresh         done            >run-migration  done           >flip-traffic  >finalize   >show      >rollback
+run-migration   asked           waiting         done           >flip-traffic  >finalize   >show      >rollback
+flip-traffic    asked           waiting         asked          asked          done        >show      >rollback
+cut-over        asked           waiting         asked          asked          done        >show      >rollback
+migrate         asked           waiting         asked          asked          done        >show      >rollback
+rollback        asked           asked           asked          asked          asked       >show      asked
+finalize        >run-migration  >run-migration  >flip-traffic  >flip-traffic  asked       done       >rollback
+show            done            done            done           done           done        done       done
 ",
 ];
 
@@ -271,6 +271,23 @@ fn every_action_in_every_phase_of_migrate_first() {
     board.on_until("drain", "done");
     board.column("drained", false, "flip-traffic");
     board.hand_over();
+}
+
+#[test]
+fn every_action_on_the_road_back() {
+    let board = Board { table: read(&MIGRATE_FIRST), stage: rig::stage("matrix-back", 1), migrated: "following" };
+    rig::refresh(&board.stage);
+    rig::follow(&board.stage);
+    rig::migrate(&board.stage);
+    expect(&board.stage.model, "cut-over", &[], "done");
+    rig::consumer_uses(&board.stage, &board.stage.kratos_new);
+    hold::freeze(&board.stage, UNIT);
+    board.ask("rollback");
+    board.on_to("record-after/started/reverse-fence");
+    board.column("reversing", true, "rollback");
+    board.on_until("rollback", "done");
+    rig::consumer_uses(&board.stage, &board.stage.kratos);
+    rig::close(&board.stage, End::Source);
 }
 
 #[test]

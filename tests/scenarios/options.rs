@@ -1,7 +1,7 @@
 //! Options that become unusable, and relations that go, in the middle of an outage: nothing hides the lease, nothing
 //! stops the worker, and there is a way back.
 
-use super::kills::worker;
+use super::hold::worker;
 use super::rig::{self, End};
 use super::story::expect;
 

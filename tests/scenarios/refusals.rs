@@ -2,7 +2,7 @@
 //! changed. Actions that do not fit the phase are in `matrix`.
 
 use super::rig::{self, End};
-use super::story::run;
+use super::story::{expect, run};
 
 #[test]
 fn bad_options_missing_relations_and_units_that_do_not_lead() {

@@ -127,7 +127,10 @@ pub fn picture(stage: &Stage) -> String {
 
 /// The journal's length.
 pub fn journal(stage: &Stage) -> String {
-    stage.target.psql(&stage.own_database(), "SELECT count(*) FROM identity_migration_journal.entry").unwrap_or_default()
+    stage
+        .target
+        .psql(&stage.own_database(), "SELECT count(*) FROM identity_migration_journal.entry")
+        .unwrap_or_default()
 }
 
 /// The same without the journal, for actions that may note that they were asked.
