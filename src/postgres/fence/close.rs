@@ -3,7 +3,7 @@
 use super::functions::{BIRTH_TRIGGER, DDL_TRIGGER, fence_new_tables, refuse_ddl};
 use super::row::{self, FenceState};
 use super::tables::to_fence;
-use super::{is_lock_failure, open, transact};
+use super::{is_lock_failure, open, overtaken, transact};
 use crate::failpoint;
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
@@ -164,6 +164,7 @@ async fn still(session: &Session, close: &Close<'_>, wanted: FenceState, doing: 
             format!("the lease of generation {} ran out", row.generation),
             "run the action again with a longer outage-limit",
         )),
+        Some(row) if row.epoch > close.epoch => Err(overtaken(session, doing)),
         other => Err(Error::found(
             doing,
             match other {

@@ -46,13 +46,17 @@ async fn transact(session: &Session, doing: &str, statements: &str) -> Result<()
 /// Turns the functions' own refusal into a sentence.
 fn explain(session: &Session, doing: &str, error: tokio_postgres::Error) -> Error {
     if error.code().map(SqlState::code) == Some(NEWER_WORKER) {
-        return Error::found(
-            doing,
-            format!("a newer worker has taken over database {} on {}", session.database, session.address),
-            "let the newer worker go on and stop this one",
-        );
+        return overtaken(session, doing);
     }
     Error::doing(doing)(error)
+}
+
+fn overtaken(session: &Session, doing: &str) -> Error {
+    Error::found(
+        doing,
+        format!("a newer worker has taken over database {} on {}", session.database, session.address),
+        "let the newer worker go on and stop this one",
+    )
 }
 
 /// True for the failures of a statement that could not get its lock in time.
