@@ -83,11 +83,18 @@ fn hooks_killed(stage: &Stage) {
     let model = &stage.model;
     // A worker that takes over writes its epoch; nothing else may change.
     let databases = || {
-        let all = rig::databases(stage);
-        let ours = |line: &&str| {
-            ["fence|", "owner|"].iter().all(|t| !line.starts_with(&format!("rows|identity_migration.{t}")))
-        };
-        all.lines().filter(ours).collect::<Vec<_>>().join("\n")
+        // A table's rows are several lines, of which the first names it.
+        let mut ours = false;
+        let mut others = Vec::new();
+        for line in rig::databases(stage).lines() {
+            if !line.starts_with([' ', '<']) && !line.is_empty() {
+                ours = ["fence|", "owner|"].iter().any(|t| line.starts_with(&format!("rows|identity_migration.{t}")));
+            }
+            if !ours {
+                others.push(line.to_owned());
+            }
+        }
+        others.join("\n")
     };
     for place in ["hook-begin", "hook-status", "worker-started"] {
         let before = databases();
