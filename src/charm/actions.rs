@@ -1,6 +1,7 @@
 //! Actions: parameters become a request in the journal, or a refusal; the answer has the same shape
 //! for all of them.
 
+use super::desk::{Desk, Reply, command};
 use super::event::Context;
 use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
@@ -13,53 +14,6 @@ use crate::steps::preflight::Verdict;
 use crate::steps::{begin, preflight, verify};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// What an action answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reply {
-    /// `done`, `running`, `waiting`, `refused` or `failed`.
-    pub outcome: &'static str,
-    /// One sentence.
-    pub message: String,
-    /// The exact command to run next, or empty.
-    pub next: String,
-    /// Figures and reports beside them.
-    pub more: BTreeMap<String, String>,
-}
-
-impl Reply {
-    /// Refused: nothing was done.
-    pub fn refused(message: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { outcome: "refused", message: message.into(), next: next.into(), more: BTreeMap::new() }
-    }
-
-    /// Failed: it was tried.
-    pub fn failed(message: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { outcome: "failed", message: message.into(), next: next.into(), more: BTreeMap::new() }
-    }
-}
-
-/// Everything an action works with.
-pub struct Desk<'a> {
-    /// Juju.
-    pub tools: &'a HookTools,
-    /// Who we are.
-    pub context: &'a Context,
-    /// What Juju says.
-    pub gathered: &'a Gathered,
-}
-
-impl Desk<'_> {
-    /// `juju run <coordinator>/leader <action>`.
-    pub fn command(&self, action: &str) -> String {
-        command(self.context, action)
-    }
-}
-
-/// `juju run <coordinator>/leader <action>`, or nothing for no action.
-pub fn command(context: &Context, action: &str) -> String {
-    if action.is_empty() { String::new() } else { format!("juju run {}/leader {action}", context.application) }
-}
 
 /// Runs one action and tells Juju how it ended.
 ///

@@ -4,6 +4,7 @@
 pub mod actions;
 pub mod broker;
 pub mod config;
+pub mod desk;
 pub mod event;
 pub mod gather;
 pub mod memory;

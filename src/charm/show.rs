@@ -1,6 +1,6 @@
 //! `show`: the runbook as a person would want to read it, or the same as data.
 
-use super::actions::{Desk, Reply};
+use super::desk::{Desk, Reply};
 use super::parameters::Parameters;
 use super::relations::Side;
 use super::{Journal, is_finalized, is_lost, retire, status, watch};

@@ -1,7 +1,7 @@
 //! Watching a request for a while. The work goes on in the worker; killing the action harms nothing,
 //! and running it again goes on watching.
 
-use super::actions::{Desk, Reply};
+use super::desk::{Desk, Reply};
 use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};

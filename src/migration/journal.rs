@@ -4,7 +4,7 @@
 //! step observes before it acts. Nothing here decides what is true in the databases.
 
 use super::failure::Failure;
-use super::plan::Goal;
+use super::goal::Goal;
 use super::runbook::{Order, Step};
 use super::settings::Settings;
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 //! everything here is a pure function of values, tested without a process or a socket.
 
 pub mod failure;
+pub mod goal;
 pub mod journal;
 pub mod phase;
 pub mod plan;
@@ -11,9 +12,10 @@ pub mod runbook;
 pub mod settings;
 
 pub use failure::{Class, Failure};
+pub use goal::Goal;
 pub use journal::{Entry, Record, Request, Side};
 pub use phase::Phase;
-pub use plan::{Goal, Next};
+pub use plan::Next;
 pub use progress::{Progress, Waiting};
 pub use replay::{DIFFERED, Kind, Run, State, Status};
 pub use runbook::{Order, Step};

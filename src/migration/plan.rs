@@ -1,29 +1,9 @@
 //! What comes next: pure functions of the journal. Refusals are decided here and nowhere else.
 
+use super::goal::Goal;
 use super::phase::Phase;
 use super::replay::{Run, State, Status};
 use super::runbook::{Order, REVERSAL, Step};
-use serde::{Deserialize, Serialize};
-
-/// Where a request wants to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Goal {
-    /// The target application has its new revision.
-    Refreshed,
-    /// The target follows the source.
-    Following,
-    /// The target application's schema is the new release's, and its server passed every gate.
-    Migrated,
-    /// Fenced, drained, and compared where the order wants it inside the outage.
-    Drained,
-    /// Consumers use the target.
-    Flipped,
-    /// Back on the source, nothing of ours left.
-    RolledBack,
-    /// Done, nothing of ours left.
-    Finalized,
-}
 
 /// What the worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

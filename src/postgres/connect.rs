@@ -1,8 +1,8 @@
 //! The one way to open a connection.
 
 use super::error::{Error, NO_ANSWER, Result};
+use super::server::Server;
 use super::tls;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
 
@@ -12,52 +12,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take until a session is ready: a server that hangs accepts connections and says nothing.
 const READY_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// A password. Shows itself nowhere: `Debug` is redacted and there is no `Display`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Password(String);
-
-impl Password {
-    /// Takes a password in.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret text, for the wire only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("<redacted>")
-    }
-}
-
-/// A PostgreSQL server and the role we have there, as a `postgresql_client` relation gave it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
-    /// Host name or address of the primary.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The relation's role.
-    pub user: String,
-    /// Its password.
-    pub password: Password,
-    /// True when the relation says that the server speaks TLS: then nothing else is accepted.
-    pub tls: bool,
-    /// CA certificate (PEM) that the server's certificate must come from.
-    pub ca: Option<String>,
-}
-
 impl Server {
-    /// `host:port`, for messages.
-    pub fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
     /// Opens a session as ourselves: application name `identity_migration <purpose>`,
     /// out of any role that a login hook switched to, with a pinned search path and no timeouts
     /// inherited from role settings. The server ends what the session runs soon after the
@@ -113,27 +68,6 @@ impl Server {
             .connect_timeout(CONNECT_TIMEOUT);
         config
     }
-
-    /// A libpq connection string to `database`, for `CREATE SUBSCRIPTION` on another server.
-    /// It holds the password, so it is one. TLS is demanded when the relation says that the server
-    /// has it, but not verified: the CA would have to be a file on the subscribing server.
-    pub fn conninfo(&self, database: &str, application_name: &str) -> Password {
-        let port = self.port;
-        let [user, password, host, database, name] =
-            [self.user.as_str(), self.password.reveal(), self.host.as_str(), database, application_name].map(escaped);
-        let tls = if self.tls { "require" } else { "prefer" };
-        Password::new(format!(
-            "postgresql://{user}:{password}@{host}:{port}/{database}?application_name={name}&sslmode={tls}\
-             &connect_timeout=10&keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3"
-        ))
-    }
-}
-
-/// A value for a place in a URI, in ASCII alone. libpq takes back the very bytes; a word in a connection string of
-/// the other form would arrive in the encoding of the subscription's database, which another server's names are not in.
-fn escaped(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// An open connection and where it leads. Dereferences to the driver's client.
@@ -155,27 +89,5 @@ impl std::ops::Deref for Session {
 impl std::ops::DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.client
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_conninfo_escapes_every_value_and_hides_in_debug() {
-        let server = Server {
-            host: "fd00::1".to_owned(),
-            port: 5432,
-            user: "it's".to_owned(),
-            password: Password::new("a b'c\\d"),
-            tls: true,
-            ca: None,
-        };
-        let conninfo = server.conninfo("krá/tos", "our name");
-        let expected = "postgresql://it%27s:a%20b%27c%5Cd@fd00%3A%3A1:5432/kr%C3%A1%2Ftos?application_name=our%20name&sslmode=require&";
-        assert!(conninfo.reveal().starts_with(expected), "{}", conninfo.reveal());
-        assert_eq!(format!("{conninfo:?}"), "<redacted>");
-        assert!(!format!("{server:?}").contains("b'c"));
     }
 }

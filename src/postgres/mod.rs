@@ -19,6 +19,7 @@ pub mod reset;
 pub mod reverse;
 pub mod schema;
 pub mod sequences;
+pub mod server;
 pub mod server_log;
 pub mod slot;
 mod startup_stream;
@@ -26,5 +27,6 @@ pub mod subscription;
 pub mod survey;
 mod tls;
 
-pub use connect::{Password, Server, Session};
+pub use connect::Session;
 pub use error::{Error, Result, UNREACHABLE_CURE};
+pub use server::{Password, Server};

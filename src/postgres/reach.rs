@@ -1,8 +1,8 @@
 //! Whether one server can reach another with the connection string that a subscription will use.
 
-use super::connect::{Password, Server};
 use super::error::{Error, Result};
 use super::names::PREFIX;
+use super::server::{Password, Server};
 
 /// Keeps the connection string out of the server's log (a warning's context would quote it, and 16
 /// warns that the publication is missing), of the audit log and of the statistics of statements,

@@ -4,9 +4,10 @@
 //! startup packet (PostgreSQL documentation, "Streaming Replication Protocol": `replication=database`
 //! gives a walsender for logical replication). [`StartupStream`] puts it there.
 
-use super::connect::{CONNECT_TIMEOUT, Server, Session};
+use super::connect::{CONNECT_TIMEOUT, Session};
 use super::error::{Error, Result};
 use super::names::{ident, literal};
+use super::server::Server;
 use super::startup_stream::{ReplicationTls, StartupStream};
 use super::{slot, tls};
 use std::time::{Duration, Instant};

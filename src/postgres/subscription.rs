@@ -1,10 +1,11 @@
 //! Subscriptions: PostgreSQL's own apply worker follows a slot that we made.
 
-use super::connect::{Password, Server, Session};
+use super::connect::Session;
 use super::error::{Error, Result};
 use super::inspect::cluster_identity;
 use super::locks;
 use super::names::{ident, literal};
+use super::server::{Password, Server};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
 

@@ -9,11 +9,12 @@ pub use facts::{
     SubscriptionFacts,
 };
 
-use super::connect::{Server, Session};
+use super::connect::Session;
 use super::error::{Error, Result};
 use super::inspect::{self, ClusterIdentity, Table, TableKind};
 use super::leftovers;
 use super::names::{PREFIX, TableName};
+use super::server::Server;
 use std::collections::BTreeSet;
 use tokio_postgres::error::SqlState;
 

@@ -1,7 +1,7 @@
 //! TLS towards PostgreSQL: verified against the relation's CA; without a CA encrypted but not verified.
 
-use super::connect::Server;
 use super::error::{Error, Result};
+use super::server::Server;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;

@@ -12,9 +12,10 @@ mod sums;
 
 pub use online::{Online, compare_online};
 
-use super::connect::{Server, Session};
+use super::connect::Session;
 use super::error::{Error, Result};
 use super::names::TableName;
+use super::server::Server;
 use describe::{Described, describe};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

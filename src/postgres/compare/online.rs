@@ -7,9 +7,10 @@
 use super::describe::{Described, describe};
 use super::rows::{self, Difference, KeyedRow, difference, keyed};
 use super::{CompareProgress, Depth, Side, TableComparison, TableVerdict, Verdict, pinned};
-use crate::postgres::connect::{Server, Session};
+use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::marker::{wait_marker, write_marker};
+use crate::postgres::server::Server;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -2,10 +2,11 @@
 
 use super::progress::{CopyProgress, add, amount};
 use crate::failpoint;
-use crate::postgres::connect::{Server, Session};
+use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::TableName;
 use crate::postgres::schema::{Definition, DefinitionKind, create, declare};
+use crate::postgres::server::Server;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! One idle session that keeps a snapshot and the shape of the tables for the whole copy.
 
 use super::first;
-use crate::postgres::connect::{Server, Session};
+use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::{TableName, literal};
+use crate::postgres::server::Server;
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 

@@ -2,10 +2,11 @@
 
 use super::row::{self, FenceRow, FenceState};
 use super::{explain, is_lock_failure, transact};
-use crate::postgres::connect::{Server, Session};
+use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::inspect::{ClusterIdentity, cluster_identity};
 use crate::postgres::names::literal;
+use crate::postgres::server::Server;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
 

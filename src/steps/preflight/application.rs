@@ -1,7 +1,7 @@
 //! Checks of the two applications: releases, servers, identity schemas, order.
 
-use super::checks::{Judgement, bad, good};
 use super::contents::Counted;
+use super::judgement::{Judgement, bad, good};
 use super::{Facts, Side};
 use crate::apps::{Health, Readable, Recognised};
 use crate::migration::Order;

@@ -1,7 +1,7 @@
 //! Slots, senders, workers, connections and locks: what is there, what is in use, what a run takes.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good};
+use super::judgement::{Judgement, bad, good};
 use super::sides::{both, faults, judged};
 use crate::postgres::survey::Survey;
 

@@ -1,30 +1,8 @@
 //! The table of checks.
 
 use super::finding::{Finding, Verdict};
+use super::judgement::Judgement;
 use super::{Facts, application, budget, cluster, data, database, likeness, others, schema, settings, wal};
-
-/// What a check says: what was found, and the cure when it is not as it should be.
-pub(super) struct Judgement {
-    /// At worst this, whatever the check's severity is; `None` leaves it to the severity.
-    verdict: Option<Verdict>,
-    found: String,
-    cure: String,
-}
-
-/// As it should be.
-pub(super) fn good(found: impl Into<String>) -> Judgement {
-    Judgement { verdict: Some(Verdict::Pass), found: found.into(), cure: String::new() }
-}
-
-/// May go on, but a person should know, though the check can be worse.
-pub(super) fn hint(found: impl Into<String>, cure: impl Into<String>) -> Judgement {
-    Judgement { verdict: Some(Verdict::Warn), found: found.into(), cure: cure.into() }
-}
-
-/// Not as it should be.
-pub(super) fn bad(found: impl Into<String>, cure: impl Into<String>) -> Judgement {
-    Judgement { verdict: None, found: found.into(), cure: cure.into() }
-}
 
 /// What a check that is not passed means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

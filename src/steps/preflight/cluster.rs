@@ -1,7 +1,7 @@
 //! Checks of the two clusters as such, and of the roads between them.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good, hint};
+use super::judgement::{Judgement, bad, good, hint};
 use super::sides::{both, faults, judged};
 use crate::postgres::names::ident;
 use crate::postgres::survey::Survey;

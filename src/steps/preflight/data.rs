@@ -1,7 +1,7 @@
 //! Checks of the rows.
 
-use super::checks::{Judgement, bad, good, hint};
 use super::contents::Counted;
+use super::judgement::{Judgement, bad, good, hint};
 use super::sides::listed;
 use super::{Facts, Side};
 use crate::postgres::names::{TableName, literal};

@@ -1,7 +1,7 @@
 //! Checks of the two databases as a whole.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good, hint};
+use super::judgement::{Judgement, bad, good, hint};
 use super::sides::{both, faults, judged};
 use crate::postgres::names::ident;
 use crate::postgres::survey::Survey;

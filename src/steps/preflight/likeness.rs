@@ -1,7 +1,7 @@
 //! Checks of how like the two schemas are.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good, hint};
+use super::judgement::{Judgement, bad, good, hint};
 use super::sides::{Fault, judged, listed};
 use crate::postgres::inspect::{Table, schema_differences};
 use crate::postgres::names::ident;

@@ -11,6 +11,7 @@ mod data;
 mod database;
 mod entry;
 pub mod finding;
+mod judgement;
 mod likeness;
 pub mod order;
 mod others;

@@ -2,7 +2,7 @@
 //! earlier runs and of others.
 
 use super::Facts;
-use super::checks::{Judgement, good, hint};
+use super::judgement::{Judgement, good, hint};
 use super::sides::{both, faults, judged, listed, size};
 use crate::postgres::names::{PREFIX, ident, literal};
 

@@ -1,7 +1,7 @@
 //! Checks of tables and of what hangs on them.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good, hint};
+use super::judgement::{Judgement, bad, good, hint};
 use super::sides::{Fault, faults, judged, listed};
 use crate::postgres::inspect::{Persistence, ReplicaIdentitySetting, Table, TableKind};
 use crate::postgres::names::ident;

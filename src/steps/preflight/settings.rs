@@ -2,7 +2,7 @@
 //! right for themselves; the application, the apply worker and the WAL sender do not.
 
 use super::Facts;
-use super::checks::{Judgement, good};
+use super::judgement::{Judgement, good};
 use super::sides::{Fault, both, faults, judged};
 use crate::postgres::survey::Survey;
 

@@ -1,7 +1,7 @@
 //! What checks say about one side or both, and the statements that cure it.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good};
+use super::judgement::{Judgement, bad, good};
 use crate::postgres::survey::Survey;
 
 /// How many findings are listed before the rest is counted.

@@ -1,7 +1,7 @@
 //! Checks of WAL and disk.
 
 use super::Facts;
-use super::checks::{Judgement, bad, good};
+use super::judgement::{Judgement, bad, good};
 use super::sides::{both, faults, judged, size};
 use crate::postgres::survey::Survey;
 

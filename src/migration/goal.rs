@@ -1,0 +1,23 @@
+//! What a request can ask for.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a request wants to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// The target application has its new revision.
+    Refreshed,
+    /// The target follows the source.
+    Following,
+    /// The target application's schema is the new release's, and its server passed every gate.
+    Migrated,
+    /// Fenced, drained, and compared where the order wants it inside the outage.
+    Drained,
+    /// Consumers use the target.
+    Flipped,
+    /// Back on the source, nothing of ours left.
+    RolledBack,
+    /// Done, nothing of ours left.
+    Finalized,
+}
