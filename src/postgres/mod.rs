@@ -21,6 +21,7 @@ pub mod schema;
 pub mod sequences;
 pub mod server;
 pub mod server_log;
+pub mod shape;
 pub mod slot;
 mod startup_stream;
 pub mod subscription;

@@ -74,7 +74,7 @@ fn published(table: &PublishedTable) -> String {
     format!("ONLY {}{}", table.name.sql(), columns.collect::<String>())
 }
 
-/// What a publication publishes, by name; `None` when there is no such publication.
+/// What a publication publishes, sorted; `None` when there is no such publication.
 ///
 /// # Errors
 /// [`Error::Server`] when the catalogs cannot be read.
@@ -105,7 +105,9 @@ pub async fn tables_of(session: &Session, name: &str) -> Result<Option<Vec<Publi
         name: TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
         columns: row.get(2),
     };
-    Ok(Some(rows.into_iter().map(table).collect()))
+    let mut tables: Vec<PublishedTable> = rows.into_iter().map(table).collect();
+    tables.sort();
+    Ok(Some(tables))
 }
 
 /// Drops the publication; one that is not there is fine.

@@ -26,6 +26,34 @@ pub struct SlotState {
     pub safe_wal_size: Option<i64>,
     /// Bytes of WAL written on the server beyond what is confirmed.
     pub lag_bytes: Option<i64>,
+    /// What the server counted of this slot's work: bytes decoded so far, and a sign that changes when the counts
+    /// of the whole server were lost (a crash) or reset. A slot made anew under the same name counts from 0.
+    pub decoded: Option<(i64, String)>,
+}
+
+/// What was seen of a slot before, to tell one that was made anew under its name: PostgreSQL keeps no such sign itself.
+#[derive(Debug, Default)]
+pub struct SlotHistory {
+    /// Which copy the slot was made for: a new copy's slot has no history yet.
+    copy: String,
+    decoded: Option<(i64, String)>,
+}
+
+impl SlotHistory {
+    /// True when this cannot be the slot of this copy that was seen before: another plugin or database, or it counts
+    /// less.
+    pub fn was_made_anew(&mut self, copy: &str, now: &SlotState, database: &str) -> bool {
+        if self.copy != copy {
+            *self = Self { copy: copy.to_owned(), decoded: None };
+        }
+        let ours = now.plugin.as_deref() == Some("pgoutput") && now.database.as_deref() == Some(database);
+        let before = std::mem::replace(&mut self.decoded, now.decoded.clone());
+        let fewer = match (&before, &now.decoded) {
+            (Some((then, sign)), Some((now, same))) => sign == same && now < then,
+            _ => false,
+        };
+        !ours || fewer
+    }
 }
 
 /// The slot of this name, or `None`.
@@ -35,10 +63,14 @@ pub struct SlotState {
 pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> {
     let row = source
         .query_opt(
-            "SELECT plugin::text, database::text, restart_lsn, confirmed_flush_lsn, active_pid, wal_status, safe_wal_size,
+            "SELECT s.plugin::text, s.database::text, restart_lsn, confirmed_flush_lsn, active_pid, wal_status, safe_wal_size,
                     pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                                         ELSE pg_current_wal_lsn() END, confirmed_flush_lsn)::int8
-             FROM pg_replication_slots WHERE slot_name = $1",
+                                         ELSE pg_current_wal_lsn() END, confirmed_flush_lsn)::int8,
+                    d.total_bytes,
+                    format('%s %s %s', d.stats_reset, b.stats_reset, pg_postmaster_start_time())
+             FROM pg_replication_slots s LEFT JOIN pg_stat_replication_slots d USING (slot_name)
+                 CROSS JOIN pg_stat_bgwriter b
+             WHERE slot_name = $1",
             &[&name],
         )
         .await
@@ -52,6 +84,7 @@ pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> 
         wal_status: row.get(5),
         safe_wal_size: row.get(6),
         lag_bytes: row.get(7),
+        decoded: row.get::<_, Option<i64>>(8).map(|bytes| (bytes, row.get(9))),
     }))
 }
 

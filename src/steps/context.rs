@@ -4,6 +4,7 @@ use super::store::Store;
 use super::world::{Applications, World};
 use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, State, Step, Waiting};
 use crate::postgres::compare::{CompareProgress, Verdict};
+use crate::postgres::slot::SlotHistory;
 use crate::postgres::{Error, UNREACHABLE_CURE};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +36,10 @@ pub struct Live {
     pub apply: super::apply::Apply,
     /// What the way back's subscription is judged by.
     pub way_back: super::way_back::Revivals,
+    /// What was seen of the slot.
+    pub slot: SlotHistory,
+    /// What was changed in the source's tables since the copy began, with the cure.
+    pub altered: Option<String>,
     /// Why the target is still open, when it should be closed.
     pub open_for: Option<String>,
     /// When the watch looked last.

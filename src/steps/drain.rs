@@ -1,8 +1,8 @@
 //! The target applies the last change, provably; sequences are carried over.
 
 use super::context::{Answer, Context, Outcome};
-use super::observe;
 use super::prepare::forward;
+use super::{guard, observe};
 use crate::migration::{Failure, Step};
 use crate::postgres::{Session, fence, inspect, marker, sequences};
 use serde_json::json;
@@ -28,6 +28,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
     refuse_unfenced(context, &source, &generation).await?;
     refuse_other_clusters(context, &source, &target).await?;
+    if let Some(found) = guard::altered(context, &context.run()?.clone(), &source).await? {
+        return Err(Failure::retry("drain", found));
+    }
     context.progress.say("applying the last changes on the target");
     let name = forward(context)?;
     let point = marker::drain_point(&source, MARKER_WITHIN).await?;

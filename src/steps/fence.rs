@@ -1,10 +1,11 @@
 //! Writes on the source stop: a barrier, not a flag, and under a lease that the source keeps itself.
 
 use super::context::{Answer, Context, Outcome, wait};
+use super::guard;
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
 use super::world::World;
-use crate::migration::{Failure, Order, State, Step};
+use crate::migration::{Class, Failure, Order, State, Step};
 use crate::postgres::fence::{self, Close, FenceState};
 use crate::postgres::{slot, subscription};
 use serde_json::json;
@@ -30,6 +31,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         None => {
             if let Some(waiting) = not_near(context).await? {
                 return waiting;
+            }
+            if let Some(found) = guard::altered(context, context.run()?, &source).await? {
+                return Err(Failure { sentence: format!("cannot stop writes: {found}"), class: Class::Operator });
             }
             let target = context.world.target("fence").await?;
             let unfenced = observe::unfenced_target(&target).await?;

@@ -63,7 +63,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 }
 
 /// The place in the source's WAL that the copy began at; null for a copy that PostgreSQL's own engine made.
-fn copied_at(run: &Run) -> Value {
+pub fn copied_at(run: &Run) -> Value {
     run.note(Step::Copy, "slot").and_then(|slot| slot.get("consistent-point")).cloned().unwrap_or_default()
 }
 

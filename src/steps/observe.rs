@@ -78,12 +78,13 @@ pub async fn unfenced_target(target: &Session) -> Result<Vec<TableName>, Error> 
     }
 }
 
-/// The name of the next generation in a database: the run and a number that grows.
+/// A name that no generation in a database ever had, also when somebody deleted their rows: the run, a number that
+/// grows, and chance.
 ///
 /// # Errors
 /// The server's.
 pub async fn new_generation(session: &Session, run: &str) -> Result<String, Error> {
-    Ok(format!("{run}-{}", fence::latest(session).await?.len() + 1))
+    Ok(format!("{run}-{}-{:08x}", fence::latest(session).await?.len() + 1, rand::random::<u32>()))
 }
 
 /// A cluster's identity for the journal.

@@ -50,10 +50,21 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 /// The server's; a publication of that name with other tables.
 pub async fn publish(context: &Context<'_>, tables: &[TableName]) -> Result<(), Failure> {
     let source = context.world.source("publish").await?;
-    let published: Vec<PublishedTable> =
-        tables.iter().cloned().chain([TableName::new(PREFIX, "marker")]).map(PublishedTable::whole).collect();
-    publication::create(&source, &forward(context)?, &published).await?;
+    let (name, wanted) = (forward(context)?, published(tables));
+    if publication::tables_of(&source, &name).await?.is_some_and(|there| there != wanted) {
+        // Somebody changed it by hand; what follows begins after this.
+        publication::drop_publication(&source, &name).await?;
+    }
+    publication::create(&source, &name, &wanted).await?;
     Ok(())
+}
+
+/// What the forward direction publishes: the tables and the marker, by name.
+pub fn published(tables: &[TableName]) -> Vec<PublishedTable> {
+    let mut published: Vec<PublishedTable> =
+        tables.iter().cloned().chain([TableName::new(PREFIX, "marker")]).map(PublishedTable::whole).collect();
+    published.sort();
+    published
 }
 
 /// Closes the target with a new generation, unless this step's own generation closed it already.

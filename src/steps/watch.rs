@@ -4,9 +4,9 @@
 use super::context::Context;
 use super::prepare::forward;
 use super::{apply, guard, observe, reverse, way_back};
-use crate::migration::{Failure, Order, Phase, Record, Run, Status, Step};
+use crate::migration::{Class, Failure, Goal, Order, Phase, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState};
-use crate::postgres::{Session, inspect, publication, slot, subscription};
+use crate::postgres::{Session, inspect, slot, subscription};
 use std::time::{Duration, Instant};
 
 /// How often it is looked.
@@ -15,18 +15,25 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// What was found to be no longer true, as a record for the journal.
 ///
 /// # Errors
-/// The servers'.
+/// The servers'; a change of the source's tables that stands in the way of what was asked for.
 pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure> {
+    let Some(run) = context.state.active().cloned() else { return Ok(None) };
+    if !matches!(run.phase, Phase::RollingBack | Phase::Reversing) && !run.is_done(Step::HandOver) {
+        guard::note_shape(context, &run).await?;
+    }
     // Between two steps that hurry there is nothing to find that the steps do not look at themselves.
     if context.live.watched.is_some_and(|at| at.elapsed() < EVERY) {
         return Ok(None);
     }
     context.live.watched = Some(Instant::now());
     let Some(run) = context.state.active().cloned() else { return Ok(None) };
+    context.live.open_for = None;
+    context.live.altered = None;
     match run.phase {
         Phase::RollingBack | Phase::Finalized => return Ok(None),
         Phase::Reversing => return reversal(context, &run).await,
         Phase::Opened | Phase::Flipped => return way_back::watch(context, &run).await,
+        _ if !run.is_done(Step::Prepare) => return Ok(None),
         _ => {}
     }
     if run.status(Step::Fence) != Status::Pending
@@ -42,16 +49,34 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
         return Ok(None);
     }
     let (source, target) = tokio::try_join!(context.world.source("watch"), context.world.target("watch"))?;
-    if run.is_done(Step::Prepare) {
-        guard::close_target(context, &run, &target).await?;
+    if let Some(record) = guard::mend(context, &run, &source, &target).await? {
+        return Ok(Some(record));
     }
     if run.status(Step::Follow) == Status::Pending || !run.is_done(Step::Copy) {
         return Ok(None);
     }
-    match replication(context, &run, &source, &target).await? {
+    let altered = guard::altered(context, &run, &source).await?;
+    match replication(context, &run, &source, &target, altered.as_deref()).await? {
         // Without replication no drain can end: writes are not stopped for nothing.
-        Some(Record::Lost { reason, .. }) if lift(context, &run).await? => Ok(Some(Record::Lifted { reason })),
-        found => Ok(found),
+        Some(Record::Lost { reason, .. }) if lift(context, &run).await? => return Ok(Some(Record::Lifted { reason })),
+        Some(found) => return Ok(Some(found)),
+        None => {}
+    }
+    match altered {
+        Some(found) => alterations(context, &run, found).await,
+        None => Ok(None),
+    }
+}
+
+/// A change of the source's tables ends an outage that runs and the request under way; following goes on.
+async fn alterations(context: &mut Context<'_>, run: &Run, found: String) -> Result<Option<Record>, Failure> {
+    if lift(context, run).await? {
+        return Ok(Some(Record::Lifted { reason: found }));
+    }
+    context.live.altered = Some(found.clone());
+    match context.state.request.as_ref().map(|request| request.goal) {
+        None | Some(Goal::RolledBack | Goal::Refreshed | Goal::Finalized) => Ok(None),
+        Some(_) => Err(Failure { sentence: format!("cannot go on: {found}"), class: Class::Operator }),
     }
 }
 
@@ -76,13 +101,27 @@ async fn lift(context: &mut Context<'_>, run: &Run) -> Result<bool, Failure> {
 async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, Failure> {
     let Some(generation) = context.noted(Step::Fence, "generation") else { return Ok(None) };
     let source = context.world.source("lease").await?;
-    let Some(row) = fence::state(&source, &generation).await? else { return Ok(None) };
+    if !fence::installed(&source).await? {
+        return Ok(None);
+    }
+    let Some(row) = fence::state(&source, &generation).await? else {
+        return row_gone(context, run, &source, &generation).await;
+    };
     let until = row.remaining_ms.map(|left| super::migrate::now_ms() + left);
     context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
     let over = row.state == FenceState::Expired || row.lapsed();
-    if !over || !run.is_done(Step::Fence) {
+    if !run.is_done(Step::Fence) {
         return Ok(None);
     }
+    if !over {
+        return leaks(context, run, &source, &row).await;
+    }
+    let reason = format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
+    ended(context, run, reason).await.map(Some)
+}
+
+/// The outage is over without a hand-over: writes pass on the source, the target goes on following where it can.
+async fn ended(context: &mut Context<'_>, run: &Run, reason: String) -> Result<Record, Failure> {
     lift(context, run).await?;
     if run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending {
         // The target went on to another schema: `follow` sees to that before the subscription goes on.
@@ -90,14 +129,50 @@ async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, F
         context.note(Step::Follow, super::follow::RESTS, serde_json::json!(true)).await?;
     } else {
         // A hand-over that was begun had stopped it; the target was not opened, and now never is.
-        let (target, name) = (context.world.target("lease").await?, forward(context)?);
+        let (source, target) = tokio::try_join!(context.world.source("lease"), context.world.target("lease"))?;
+        let name = forward(context)?;
         way_back::disconnect(context, &source, &target).await?;
         if subscription::state(&target, &name).await?.is_some() {
             subscription::enable(&target, &name).await?;
         }
     }
-    let reason = format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
-    Ok(Some(Record::Lifted { reason }))
+    Ok(Record::Lifted { reason })
+}
+
+/// A fence whose row somebody deleted would stay closed for ever: to a trigger no row means closed.
+async fn row_gone(
+    context: &mut Context<'_>,
+    run: &Run,
+    source: &Session,
+    generation: &str,
+) -> Result<Option<Record>, Failure> {
+    if !run.is_done(Step::Fence) || !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost) {
+        return Ok(None);
+    }
+    fence::put_back_expired(source, generation, context.epoch).await?;
+    ended(context, run, format!("the fence's row {generation} on {} was deleted by hand", source.address))
+        .await
+        .map(Some)
+}
+
+/// Writes pass a table whose trigger was dropped: what was drained and compared then proves nothing.
+async fn leaks(
+    context: &mut Context<'_>,
+    run: &Run,
+    source: &Session,
+    row: &fence::FenceRow,
+) -> Result<Option<Record>, Failure> {
+    if row.state != FenceState::Leased {
+        return Ok(None);
+    }
+    let unfenced = fence::unfenced_tables(source, &row.generation).await?;
+    let Some(table) = unfenced.first() else { return Ok(None) };
+    let reason = format!(
+        "the fence does not hold {} tables of {}, first {table} (a trigger dropped by hand?)",
+        unfenced.len(),
+        source.address
+    );
+    ended(context, run, reason).await.map(Some)
 }
 
 /// On the way back to the source: a lease of the target that ran out before the source opened leaves users there.
@@ -126,6 +201,7 @@ async fn replication(
     run: &Run,
     source: &Session,
     target: &Session,
+    altered: Option<&str>,
 ) -> Result<Option<Record>, Failure> {
     let name = forward(context)?;
     let noted = run.note(Step::Copy, "slot").and_then(|slot| slot.get("identity")).cloned().unwrap_or_default();
@@ -140,6 +216,13 @@ async fn replication(
     if seen.wal_status.as_deref() == Some("lost") {
         return lost(format!("replication slot {name} lost the WAL it needs on {}", source.address));
     }
+    let copy = super::follow::copied_at(run).to_string();
+    if context.live.slot.was_made_anew(&copy, &seen, &source.database) {
+        return lost(format!(
+            "replication slot {name} on {} was made anew by hand, so changes between may be missing",
+            source.address
+        ));
+    }
     let Some(subscription) = subscription::state(target, &name).await? else {
         // On a new copy it is about to be created.
         if !super::follow::was_created(run) {
@@ -147,18 +230,30 @@ async fn replication(
         }
         return lost(format!("subscription {name} is gone on {}", target.address));
     };
-    if publication::tables_of(source, &name).await?.is_none() {
-        return lost(format!("publication {name} is gone on {}", source.address));
+    // A renamed table has another name in the publication too, until that is undone.
+    if altered.is_none()
+        && let Some(found) = guard::publication_altered(context, source, &name).await?
+    {
+        return lost(found);
     }
+    let wanted = observe::replicated_tables(context)?.len() + 1;
+    if usize::try_from(subscription.tables).is_ok_and(|followed| followed < wanted) {
+        let found =
+            format!("subscription {name} on {} follows {} of {wanted} tables", target.address, subscription.tables);
+        return lost(format!("{found}: one was dropped there by hand"));
+    }
+    let step = apply::wanted_by(run);
     if guard::rests_after_lift(run) {
+        let done = run.is_done(Step::Follow);
         let reason = "the outage ended when the target had another schema already, so following rests".to_owned();
-        return Ok(run.is_done(Step::Follow).then_some(Record::Lost { step: Step::Follow, reason }));
+        return Ok(done.then_some(Record::Lost { step: Step::Follow, reason }));
     }
     match apply::look(context, run, target, &name, &subscription, &seen).await? {
         apply::Health::Good => {}
         apply::Health::Unknown => return Ok(None),
-        apply::Health::Stopped(reason) => {
-            return Ok(Some(Record::Lost { step: apply::wanted_by(run), reason }));
+        apply::Health::Stopped(found) => {
+            let reason = altered.map_or(found.clone(), |altered| format!("{found}; {altered}"));
+            return Ok(Some(Record::Lost { step, reason }));
         }
     }
     let lag = seen.lag_bytes.and_then(|lag| u64::try_from(lag).ok());

@@ -169,7 +169,7 @@ impl<'a> Turn<'a> {
             }
             // At rest no step says that it is over.
             Ok(None) if live.watched != looked && state.request.is_none() => {
-                let said = live.open_for.clone();
+                let said = live.altered.clone().or_else(|| live.open_for.clone());
                 if self.sink.read().trouble != said {
                     self.waker.want();
                 }

@@ -39,6 +39,47 @@ fn drop_publication(rig: &Rig) {
     rig.on_source(&format!("DROP PUBLICATION {}", name(rig))).unwrap();
 }
 
+fn make_slot_anew(rig: &Rig) {
+    make_slot(rig, "pgoutput");
+}
+
+fn make_another_slot(rig: &Rig) {
+    make_slot(rig, "test_decoding");
+}
+
+fn make_slot(rig: &Rig, plugin: &str) {
+    let name = name(rig);
+    wait_for("the slot to be made anew", LONG, || {
+        rig.on_source(&format!(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE active;
+             SELECT pg_drop_replication_slot('{name}'); SELECT pg_create_logical_replication_slot('{name}', '{plugin}')"
+        ))
+    })
+    .unwrap();
+}
+
+fn unpublish_a_table(rig: &Rig) {
+    rig.on_source(&format!("ALTER PUBLICATION {} DROP TABLE public.sessions", name(rig))).unwrap();
+}
+
+fn publish_another_table(rig: &Rig) {
+    rig.on_source(&format!("ALTER PUBLICATION {} ADD TABLE public.schema_migration", name(rig))).unwrap();
+}
+
+fn drop_the_sources_marker(rig: &Rig) {
+    rig.on_source("DROP TABLE identity_migration.marker").unwrap();
+}
+
+fn drop_the_targets_marker(rig: &Rig) {
+    rig.on_target("DROP TABLE identity_migration.marker").unwrap();
+}
+
+/// Waits until the worker's watch has begun to look twice, so that what is true now was seen.
+fn looked_again(rig: &Rig) {
+    let before = rig.looks();
+    wait_for("the watch to look", LONG, || if rig.looks() >= before + 2 { Ok(()) } else { Err("not yet") }).unwrap();
+}
+
 /// Waits until the journal says that something was lost, and says what.
 fn lost(rig: &Rig) -> String {
     let state =
@@ -64,13 +105,23 @@ fn while_following_and_while_fenced() {
     let mut rig = Rig::new(14, 16, 300).unwrap();
     rig.reach(Goal::Following);
     type Case = (&'static str, fn(&Rig));
-    let cases: [Case; 4] = [
+    let cases: [Case; 10] = [
         ("disabled by hand", disable),
         ("slot", drop_slot),
+        ("replication slot", make_slot_anew),
+        ("replication slot", make_another_slot),
         ("subscription", drop_subscription),
         ("publication", drop_publication),
+        ("does not publish table public.sessions", unpublish_a_table),
+        ("publishes table public.schema_migration too", publish_another_table),
+        ("does not publish table identity_migration.marker", drop_the_sources_marker),
+        ("follows", drop_the_targets_marker),
     ];
     for (word, by_hand) in cases {
+        // What the worker knows of the slot includes this.
+        rig.on_source("UPDATE public.identities SET updated_at = updated_at").unwrap();
+        assert_follows(&rig);
+        looked_again(&rig);
         by_hand(&rig);
         let said = lost(&rig);
         assert!(said.contains(word), "{word}: {said}");

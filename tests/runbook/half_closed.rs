@@ -9,7 +9,7 @@ const UNFENCED: &str = "SELECT coalesce(string_agg(relname, ' ' ORDER BY relname
     WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'schema_migration'
     AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid AND tgname LIKE 'identity_migration%'
         AND tgargs = (SELECT convert_to(generation, 'UTF8') || '\\000'::bytea FROM identity_migration.fence
-            WHERE generation ~ '-[0-9]+$' ORDER BY length(generation) DESC, generation DESC LIMIT 1))";
+            ORDER BY number DESC LIMIT 1))";
 
 /// The worker dies in the middle of closing the target after its schema migration.
 fn cut_off(rig: &mut Rig) {

@@ -66,6 +66,12 @@ impl Rig {
         self.on_target("DELETE FROM public.identities WHERE false").map(drop)
     }
 
+    /// How often the worker's watch has looked at the slot so far, as the source's log tells.
+    pub fn looks(&self) -> usize {
+        let log = std::fs::read(self.source.log_path()).unwrap();
+        String::from_utf8_lossy(&log).matches("pg_stat_replication_slots d USING").count()
+    }
+
     /// Asks, waits, and answers the state.
     pub fn reach(&self, goal: Goal) -> State {
         self.want(goal).unwrap();

@@ -157,6 +157,26 @@ impl Rig {
         Ok(self.runtime.block_on(self.store.keep_applications(&self.applications))?)
     }
 
+    /// The next process that comes by this failpoint stops there.
+    pub fn stop_at(&self, failpoint: &str) -> Result<()> {
+        let _old = std::fs::remove_file(self.folder.join("failpoint.reached"));
+        Ok(std::fs::write(self.folder.join("failpoint"), format!("{failpoint} stop"))?)
+    }
+
+    /// Waits until the worker stands at the failpoint.
+    pub fn stopped_at(&self, failpoint: &str) -> Result<()> {
+        let reached = self.folder.join("failpoint.reached");
+        let there = || if reached.exists() { Ok(()) } else { Err("not reached") };
+        wait_for(&format!("the worker to stop at {failpoint}"), LONG, there)
+            .map_err(|error| error.context(self.worker_log()))
+    }
+
+    /// Lets a stopped worker go on.
+    pub fn go_on(&self) -> Result<()> {
+        let pid = self.worker().and_then(rustix::process::Pid::from_raw).context("no worker lives")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::CONT)?)
+    }
+
     /// The worker's pid, when it lives.
     pub fn worker(&self) -> Option<i32> {
         control::living(&self.folder)

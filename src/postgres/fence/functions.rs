@@ -38,6 +38,22 @@ pub async fn installed(session: &Session) -> Result<bool> {
         .map_err(Error::doing(format!("look for the fence in database {} on {}", session.database, session.address)))
 }
 
+/// True when every table of [`install`] is here.
+///
+/// # Errors
+/// [`Error::Server`] when the server cannot be asked.
+pub async fn whole(session: &Session) -> Result<bool> {
+    session
+        .query_one(
+            "SELECT bool_and(to_regclass('identity_migration.' || t) IS NOT NULL)
+             FROM unnest(ARRAY['fence', 'owner', 'marker']) t",
+            &[],
+        )
+        .await
+        .map(|row| row.get(0))
+        .map_err(Error::doing(format!("look for the fence in database {} on {}", session.database, session.address)))
+}
+
 /// Two coordinators may come at the same moment: one waits. The lock is this database's ("fence" in ASCII).
 const TURNS: &str = "SELECT pg_advisory_xact_lock(439788397413)";
 

@@ -15,13 +15,13 @@ mod row;
 mod tables;
 
 pub use close::{Close, Closed, close_source, close_target};
-pub use functions::{SPARED_ROLES, install, installed};
+pub use functions::{SPARED_ROLES, install, installed, whole};
 pub use open::{
     OpenOnlyIf, Opening, Permanent, Standbys, lift, make_permanent, open_target, reopen, standbys,
     wait_flushed_by_standbys,
 };
 pub use remove::{reduce_to_minimal, remove};
-pub use row::{FenceRow, FenceState, bump_epoch, claim, epoch, latest, owning_run, state};
+pub use row::{FenceRow, FenceState, bump_epoch, claim, epoch, latest, owner, owning_run, put_back_expired, state};
 pub use tables::{SCHEMA_MIGRATION, unfenced_tables, user_tables};
 
 use super::connect::Session;

@@ -3,6 +3,7 @@
 use super::{explain, transact};
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
+use crate::postgres::names::literal;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -101,8 +102,31 @@ pub async fn latest(session: &Session) -> Result<Vec<FenceRow>> {
 /// # Errors
 /// [`Error::Server`] when it cannot be read.
 pub async fn epoch(session: &Session) -> Result<i64> {
-    let row = session.query_one("SELECT epoch FROM identity_migration.owner", &[]).await;
-    row.map(|row| row.get(0)).map_err(Error::doing(reading(session)))
+    Ok(owner(session).await?.unwrap_or(0))
+}
+
+/// As [`epoch`]; `None` when somebody deleted the owner's row.
+///
+/// # Errors
+/// [`Error::Server`] when it cannot be read.
+pub async fn owner(session: &Session) -> Result<Option<i64>> {
+    let row = session.query_opt("SELECT epoch FROM identity_migration.owner", &[]).await;
+    row.map(|row| row.map(|row| row.get(0))).map_err(Error::doing(reading(session)))
+}
+
+/// Makes a generation's row again that somebody deleted, as one that ran out: writes pass again.
+///
+/// # Errors
+/// [`Error::Found`] when a newer worker has taken over; [`Error::Server`] when the server refuses.
+pub async fn put_back_expired(session: &Session, generation: &str, epoch: i64) -> Result<()> {
+    let doing = format!("open the fence in database {} on {} again", session.database, session.address);
+    let statements = format!(
+        "SELECT identity_migration.hold_epoch({epoch});
+         INSERT INTO identity_migration.fence (generation, state, until, epoch)
+         VALUES ({}, 'expired', clock_timestamp(), {epoch}) ON CONFLICT DO NOTHING",
+        literal(generation)
+    );
+    transact(session, &doing, &statements).await
 }
 
 /// Makes the fence this run's, unless it is another one's already. Of two that come together one gets it.
@@ -146,6 +170,7 @@ pub async fn bump_epoch(session: &Session, epoch: i64, lock_timeout: Duration) -
     let doing = format!("take over the fence in database {} on {}", session.database, session.address);
     let statements = format!(
         "SET LOCAL lock_timeout = {lock_timeout};
+         INSERT INTO identity_migration.owner (epoch) VALUES ({epoch}) ON CONFLICT DO NOTHING;
          UPDATE identity_migration.owner SET epoch = {epoch} WHERE epoch < {epoch};
          SELECT identity_migration.hold_epoch({epoch});
          UPDATE identity_migration.fence SET epoch = {epoch} WHERE epoch < {epoch}",
