@@ -8,6 +8,7 @@ mod differential;
 mod fence_by_hand;
 mod half_closed;
 mod happy;
+mod harness;
 mod kills;
 mod lease;
 mod look;
