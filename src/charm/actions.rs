@@ -5,12 +5,14 @@ use super::desk::{Desk, Reply, command};
 use super::event::Context;
 use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
+use super::relations::Side;
+use super::relations::kratos_info::is_anonymous;
 use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
 use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
-use crate::steps::preflight::Verdict;
+use crate::steps::preflight::{End, Ends, Verdict};
 use crate::steps::{begin, preflight, verify};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -149,7 +151,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
         });
     }
     if let Some(bad) = desk.gathered.config.bad_among(&needed_options(name, parameters, state)) {
-        return Ok(Reply::refused(bad.to_string(), ""));
+        return Ok(lacks(desk, name, &Lacking::option(desk.context, bad)));
     }
     // What was begun goes back and ends with nothing but the databases.
     let lacking = match request.goal {
@@ -272,28 +274,65 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
         return Reply::refused(refusal.sentence, desk.command(&refusal.instead));
     }
     let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
-    let look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
+    let mut look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
+    look.ends = ends(desk);
     let findings = preflight::preflight(look).await;
     let (failed, warned) = (preflight::failed(&findings), preflight::warned(&findings));
     let mut reply = Reply {
         outcome: "done",
         message: preflight::summary(&findings),
         next: match state.active() {
-            None => desk.command("refresh"),
-            Some(_) => desk.command(plan::usual_next(state)),
+            None => desk.next("refresh"),
+            Some(_) => desk.next(plan::usual_next(state)),
         },
         more: BTreeMap::new(),
     };
+    if let Some(nobody) = desk.tells_nobody() {
+        reply.message.push_str(&nobody);
+    }
     if let Some(first) = findings.iter().find(|finding| finding.verdict == Verdict::Fail) {
+        let failed_ones = || findings.iter().filter(|finding| finding.verdict == Verdict::Fail);
+        let mut next = failed_ones().map(|f| f.commands.clone()).find(|c| !c.is_empty()).unwrap_or_default();
+        // Charmed PostgreSQL 14 has an action for it, 16 an application secret.
+        let asks = next.iter().any(|command| command.starts_with("juju ssh")).then_some(
+            "; psql asks for the password of operator: juju run <PostgreSQL>/leader get-password on 14, \
+             juju show-secret --reveal database-peers.<PostgreSQL>.app on 16",
+        );
+        next.push(desk.command("preflight"));
         reply = Reply::failed(
-            format!("cannot begin: {} ({failed} of {} checks failed); {}", first.found, findings.len(), first.cure),
-            desk.command("preflight"),
+            format!(
+                "cannot begin: {} ({failed} of {} checks failed); {}{}",
+                first.found,
+                findings.len(),
+                first.cure,
+                asks.unwrap_or_default()
+            ),
+            next.join("\n"),
         );
     }
     reply.more.insert("report".into(), preflight::report(&findings));
     reply.more.insert("checks-failed".into(), failed.to_string());
     reply.more.insert("checks-warned".into(), warned.to_string());
     reply
+}
+
+/// Who is at the other ends, as far as commands typed in this model can name them.
+fn ends(desk: &Desk<'_>) -> Ends {
+    let here =
+        |relation_id: &str| desk.tools.remote_model(relation_id).is_ok_and(|model| model == desk.context.model_uuid);
+    let end = |relation_id: &str, application: &str| match is_anonymous(application) {
+        true => End::default(),
+        false => End { name: application.to_owned(), here: here(relation_id) },
+    };
+    let relations = &desk.gathered.relations;
+    let database = |side| relations.database(side).ready().map(|d| end(&d.relation_id, &d.application));
+    let kratos = |side| relations.kratos(side).ready().map(|k| end(&k.relation_id, &k.application));
+    Ends {
+        source_database: database(Side::Source).unwrap_or_default(),
+        target_database: database(Side::Target).unwrap_or_default(),
+        source_kratos: kratos(Side::Source).unwrap_or_default(),
+        target_kratos: kratos(Side::Target).unwrap_or_default(),
+    }
 }
 
 /// `verify`: compares while the target follows. Only reads, so it runs here and not in the worker.

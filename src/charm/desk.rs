@@ -2,6 +2,7 @@
 
 use super::event::Context;
 use super::gather::Gathered;
+use super::relations::CONSUMERS_ENDPOINT;
 use crate::juju::HookTools;
 use std::collections::BTreeMap;
 
@@ -44,6 +45,22 @@ impl Desk<'_> {
     /// `juju run <coordinator>/leader <action>`.
     pub fn command(&self, action: &str) -> String {
         command(self.context, action)
+    }
+
+    /// The same where this action usually comes next, behind what it needs to be of use: somebody to tell.
+    pub fn next(&self, action: &str) -> String {
+        let tells = ["refresh", "cut-over", "flip-traffic", "finalize"].contains(&action);
+        if !tells || self.tells_nobody().is_none() {
+            return self.command(action);
+        }
+        let ours = &self.context.application;
+        format!("juju integrate {ours}:{CONSUMERS_ENDPOINT} <consumer of Kratos>\n{}", self.command(action))
+    }
+
+    /// Without consumers a flip reaches nobody.
+    pub fn tells_nobody(&self) -> Option<String> {
+        let none = self.gathered.relations.consumers.is_empty();
+        none.then(|| format!("; nobody is related to {CONSUMERS_ENDPOINT} yet, so a flip would reach no consumer"))
     }
 }
 

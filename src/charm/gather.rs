@@ -1,6 +1,6 @@
 //! Everything one run looks at, read once: options, leadership, relations, and what follows from them.
 
-use super::config::Config;
+use super::config::{BadOption, Config};
 use super::event::Context;
 use super::memory::Memory;
 use super::relations::{Access, Mistake, RelationsFacts, Side};
@@ -42,7 +42,7 @@ pub struct JournalPlace {
 pub struct Lacking {
     /// `cannot …: …; …`.
     pub sentence: String,
-    /// The commands that cure it, to be typed one by one; none where nothing can be typed as it is.
+    /// The commands that cure it, to be typed one by one; `<…>` stands for what only the operator knows.
     pub commands: Vec<String>,
     /// True when a person must act.
     pub person: bool,
@@ -52,6 +52,12 @@ impl Lacking {
     /// Something that only a person can mend.
     pub fn person(sentence: impl ToString) -> Self {
         Self { sentence: sentence.to_string(), commands: Vec::new(), person: true }
+    }
+
+    /// An option that cannot be used; its default always can.
+    pub fn option(context: &Context, bad: &BadOption) -> Self {
+        let reset = format!("juju config {} --reset {}", context.application, bad.option);
+        Self { commands: vec![reset], ..Self::person(bad) }
     }
 
     /// Something that comes by itself.
@@ -96,7 +102,7 @@ impl Gathered {
 
     /// What a migration lacks: an option or a relation, whether work that was begun needs it or not.
     pub fn lacking(&self, context: &Context) -> Option<Lacking> {
-        self.config.bad.first().map(Lacking::person).or_else(|| self.unrelated(context))
+        self.config.bad.first().map(|bad| Lacking::option(context, bad)).or_else(|| self.unrelated(context))
     }
 
     /// The same without the options.
@@ -142,7 +148,7 @@ fn database(context: &Context, config: &Config, relations: &RelationsFacts, side
         Side::Target => ["target-application", "target-database-name"],
     };
     if let Some(bad) = config.bad_among(&options) {
-        return Err(Lacking::person(bad));
+        return Err(Lacking::option(context, bad));
     }
     let (application, database) = named(config, side);
     let info = match (ready(context, relations.kratos(side), side.kratos_endpoint()), database) {
@@ -151,7 +157,8 @@ fn database(context: &Context, config: &Config, relations: &RelationsFacts, side
         (Err(lacking), None) => return Err(lacking),
     };
     // Commands about the application need its name even where the database's is given.
-    Ok(info.names(side, application, database).map_err(Lacking::person)?.database)
+    let names = info.names(side, application, database);
+    Ok(names.map_err(|unnamed| Lacking { commands: vec![unnamed.command()], ..Lacking::person(unnamed) })?.database)
 }
 
 fn journal(context: &Context, relations: &RelationsFacts) -> Result<JournalPlace, Lacking> {
@@ -190,14 +197,25 @@ fn world(
     })
 }
 
+/// What belongs at an endpoint; which application that is only the operator knows.
+fn wanted(endpoint: &str) -> &'static str {
+    match endpoint {
+        "source-database" => "<PostgreSQL of the old Kratos>",
+        "target-database" => "<PostgreSQL of the new Kratos>",
+        "source-kratos" => "<old Kratos>:kratos-info",
+        _ => "<new Kratos>:kratos-info",
+    }
+}
+
 /// What a relation brings, or what it lacks as a sentence.
 pub fn ready<'a, T>(context: &Context, access: &'a Access<T>, endpoint: &str) -> Result<&'a T, Lacking> {
     match access {
         Access::Ready(value) => Ok(value),
-        Access::NoRelation => Err(Lacking::person(format!(
-            "cannot begin: nothing is related to {endpoint}; run juju integrate {}:{endpoint} <application>",
-            context.application
-        ))),
+        Access::NoRelation => {
+            let command = format!("juju integrate {}:{endpoint} {}", context.application, wanted(endpoint));
+            let sentence = format!("cannot begin: nothing is related to {endpoint}; run {command}");
+            Err(Lacking { commands: vec![command], ..Lacking::person(sentence) })
+        }
         Access::Waiting(waiting) => Err(Lacking {
             sentence: format!("cannot use {endpoint}: {}; {}", waiting.found, waiting.cure),
             commands: waiting.commands.clone(),

@@ -73,6 +73,9 @@ fn next_unless_named(sentence: &str, command: &str) -> String {
 
 /// What is run after a failure: the way back and the end are asked for again, anything else goes on where it stands.
 pub fn after_failure(goal: Option<Goal>, action: &str, state: &State) -> String {
+    if let Some(cure) = state.failure.as_ref().and_then(|failure| failure.action.as_ref()) {
+        return cure.clone();
+    }
     match goal {
         Some(Goal::RolledBack | Goal::Finalized) => action.to_owned(),
         _ => plan::usual_next(state).to_owned(),

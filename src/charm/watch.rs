@@ -140,7 +140,9 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal) -> Reply {
         let next = desk.command(&status::after_failure(Some(request.goal), &request.action, state));
         return Reply { more, ..Reply::failed(failure.sentence.clone(), next) };
     }
-    Reply { outcome: "done", message: sentence(request, state), next: desk.command(plan::usual_next(state)), more }
+    let nobody = desk.tells_nobody().filter(|_| request.goal == Goal::Flipped).unwrap_or_default();
+    let message = format!("{}{nobody}", sentence(request, state));
+    Reply { outcome: "done", message, next: desk.next(plan::usual_next(state)), more }
 }
 
 /// Everything is done: what is left is for a person, first to take the source away, and later the coordinator.

@@ -20,20 +20,33 @@ pub struct Failure {
     pub sentence: String,
     /// What it asks for.
     pub class: Class,
+    /// The action that cures it, with its parameters, where it is another than the one that usually comes next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
 }
 
 impl Failure {
+    /// A whole sentence.
+    pub fn new(sentence: impl Into<String>, class: Class) -> Self {
+        Self { sentence: sentence.into(), class, action: None }
+    }
+
     /// A finding that a person must cure.
     pub fn operator(
         doing: impl std::fmt::Display,
         found: impl std::fmt::Display,
         cure: impl std::fmt::Display,
     ) -> Self {
-        Self { sentence: format!("cannot {doing}: {found}; {cure}"), class: Class::Operator }
+        Self::new(format!("cannot {doing}: {found}; {cure}"), Class::Operator)
     }
 
     /// Something that heals by itself.
     pub fn retry(doing: impl std::fmt::Display, found: impl std::fmt::Display) -> Self {
-        Self { sentence: format!("cannot {doing}: {found}; trying again"), class: Class::Retry }
+        Self::new(format!("cannot {doing}: {found}; trying again"), Class::Retry)
+    }
+
+    /// Names the action that cures it.
+    pub fn cured_by(self, action: impl Into<String>) -> Self {
+        Self { action: Some(action.into()), ..self }
     }
 }

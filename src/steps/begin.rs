@@ -2,7 +2,7 @@
 
 use super::context::{Answer, Context, Outcome};
 use super::observe;
-use super::preflight::{self, Look, Verdict};
+use super::preflight::{self, Ends, Look, Verdict};
 use super::world::{Application, Applications, World};
 use crate::apps::{Health, KRATOS, Recognised};
 use crate::migration::{Failure, Record, Settings, Verification};
@@ -50,6 +50,7 @@ pub fn look(world: &World, applications: &Applications, settings: &Settings, run
         run,
         coordinator: applications.coordinator.clone(),
         target_application: format!("{}{}", applications.target.model_flag(), applications.target.name),
+        ends: Ends::default(),
     }
 }
 
@@ -67,7 +68,8 @@ pub async fn check(context: &mut Context<'_>) -> Answer {
             "begin",
             format!("{} ({failed} of {} checks failed)", first.found, findings.len()),
             format!("{}; see {} for all", first.cure, context.command("preflight")),
-        ));
+        )
+        .cured_by("preflight"));
     }
     Ok(Outcome::Done(json!({"checks": findings.len(), "checks-warned": preflight::warned(&findings)})))
 }

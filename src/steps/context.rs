@@ -146,15 +146,13 @@ impl From<Error> for Failure {
                     || matches!(code, "55P03" | "53300")
             });
         match (&error, heals) {
-            (Error::Found { .. }, _) => Failure { sentence: error.to_string(), class: Class::Operator },
+            (Error::Found { .. }, _) => Failure::new(error.to_string(), Class::Operator),
             (_, true) if error.is_unreachable() => {
                 let sentence = format!("{error}; {UNREACHABLE_CURE}, it is tried again by itself");
-                Failure { sentence, class: Class::Retry }
+                Failure::new(sentence, Class::Retry)
             }
-            (_, true) => Failure { sentence: format!("{error}; trying again"), class: Class::Retry },
-            (_, false) => {
-                Failure { sentence: format!("{error}; mend that and run the action again"), class: Class::Operator }
-            }
+            (_, true) => Failure::new(format!("{error}; trying again"), Class::Retry),
+            (_, false) => Failure::new(format!("{error}; mend that and run the action again"), Class::Operator),
         }
     }
 }

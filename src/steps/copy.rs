@@ -150,15 +150,15 @@ fn refused(error: Error, context: &Context<'_>) -> Failure {
         Some("53400") => "drop a replication slot that nobody needs, or raise max_replication_slots".to_owned(),
         Some("53300") => {
             let cure = "trying again; end another replication connection, or raise max_wal_senders";
-            return Failure { sentence: format!("{error}; {cure}"), class: Class::Retry };
+            return Failure::new(format!("{error}; {cure}"), Class::Retry);
         }
         None if error.is_connection() => {
             let cure = format!("trying again; if that stays so while other sessions work, run {native}");
-            return Failure { sentence: format!("{error}; {cure}"), class: Class::Retry };
+            return Failure::new(format!("{error}; {cure}"), Class::Retry);
         }
         _ => return error.into(),
     };
-    Failure { sentence: format!("{error}; {cure}, then run the action again"), class: Class::Operator }
+    Failure::new(format!("{error}; {cure}, then run the action again"), Class::Operator)
 }
 
 /// As many streams as were asked for; else as many as the smaller side's cores are likely to feed.

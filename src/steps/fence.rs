@@ -33,7 +33,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
                 return waiting;
             }
             if let Some(found) = guard::altered(context, context.run()?, &source).await? {
-                return Err(Failure { sentence: format!("cannot stop writes: {found}"), class: Class::Operator });
+                return Err(Failure::new(format!("cannot stop writes: {found}"), Class::Operator));
             }
             let target = context.world.target("fence").await?;
             let unfenced = observe::unfenced_target(&target).await?;
@@ -121,6 +121,7 @@ async fn budget_too_small(context: &Context<'_>) -> Result<Option<Failure>, Fail
             ),
             format!("run {} or set the option outage-limit", context.command(&format!("drain outage-limit={needed}"))),
         )
+        .cured_by(format!("drain outage-limit={needed}"))
     }))
 }
 

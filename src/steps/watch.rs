@@ -76,7 +76,7 @@ async fn alterations(context: &mut Context<'_>, run: &Run, found: String) -> Res
     context.live.altered = Some(found.clone());
     match context.state.request.as_ref().map(|request| request.goal) {
         None | Some(Goal::RolledBack | Goal::Refreshed | Goal::Finalized) => Ok(None),
-        Some(_) => Err(Failure { sentence: format!("cannot go on: {found}"), class: Class::Operator }),
+        Some(_) => Err(Failure::new(format!("cannot go on: {found}"), Class::Operator)),
     }
 }
 

@@ -198,7 +198,7 @@ impl<'a> Turn<'a> {
             Next::RollBack => self.roll_back(state, live, trouble).await,
             Next::TooLate => {
                 let sentence = state.active().map(plan::too_late).unwrap_or_default();
-                let failure = Failure { sentence, class: Class::Operator };
+                let failure = Failure::new(sentence, Class::Operator);
                 self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) })
                     .await
                     .map(|()| LOOK)
@@ -411,7 +411,7 @@ async fn flush(handover: &Handover, store: &Store, sink: &ProgressSink, waker: &
     if !in_place(&handover.charm_dir) {
         // In the middle of a step too: another worker may begin it any moment.
         let sentence = "cannot go on: this worker's file in the charm directory is gone; the next hook starts another";
-        return Err(Failure { sentence: sentence.to_owned(), class: Class::Retry });
+        return Err(Failure::new(sentence.to_owned(), Class::Retry));
     }
     let mut progress = sink.read();
     progress.at = now_ms();

@@ -41,6 +41,7 @@ pub fn look(source: &Cluster, target: &Cluster) -> Look {
         run: None,
         coordinator: "coordinator".to_owned(),
         target_application: "kratos-new".to_owned(),
+        ends: Default::default(),
     }
 }
 

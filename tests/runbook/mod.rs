@@ -8,7 +8,6 @@ mod differential;
 mod fence_by_hand;
 mod half_closed;
 mod happy;
-mod harness;
 mod kills;
 mod lease;
 mod look;

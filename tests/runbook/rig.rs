@@ -334,11 +334,6 @@ impl Rig {
         Ok(std::fs::rename(beside, self.folder.join("dispatch"))?)
     }
 
-    /// The two sides, as the worker is told of them.
-    pub fn world(&self) -> &World {
-        &self.world
-    }
-
     /// Where the worker keeps its files.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -8,6 +8,7 @@ mod lost_journal;
 mod matrix;
 mod models;
 mod native;
+mod newcomer;
 mod options;
 mod orders;
 mod parameters;

@@ -28,12 +28,13 @@ fn bad_options_and_a_missing_relation_while_writes_are_stopped() {
     }
     model.config("coordinator", &bad).unwrap();
     rig::status_says(model, "coordinator/0", "cannot use the option source-database-name");
-    let told = rig::refused(model, "drain", &[], "");
+    let told = rig::refused(model, "drain", &[], "juju config coordinator --reset outage-limit");
     assert!(told.message.contains("option outage-limit: its value is 5; set it to a whole number"), "{told:?}");
     // What needs none of them goes on, also without the relation that told the target's name.
     model.remove_relation("coordinator:target-kratos", "kratos-new:kratos-info").unwrap();
     model.wait_idle(rig::SOON).unwrap();
-    let told = rig::refused(model, "flip-traffic", &[], "");
+    let relate = "juju integrate coordinator:target-kratos <new Kratos>:kratos-info";
+    let told = rig::refused(model, "flip-traffic", &[], relate);
     assert!(told.message.contains("nothing is related to target-kratos; run juju integrate"), "{told:?}");
     assert_eq!(worker(&stage, "coordinator/0"), Some(works));
     expect(model, "rollback", &[], "done");

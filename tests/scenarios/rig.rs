@@ -39,7 +39,10 @@ pub fn refused(model: &Model, action: &str, parameters: &[(&str, &str)], instead
     assert_eq!(result.status, "failed", "{action}: {result:?}");
     assert_eq!(result.message, result.result("message"), "{action}");
     assert!(result.message.starts_with("cannot ") && result.message.contains("; "), "{action}: {}", result.message);
-    let instead = if instead.is_empty() { String::new() } else { format!("juju run coordinator/leader {instead}") };
+    let instead = match instead {
+        whole if whole.is_empty() || whole.starts_with("juju ") => whole.to_owned(),
+        action => format!("juju run coordinator/leader {action}"),
+    };
     assert_eq!(result.result("next"), instead, "{action}: {}", result.message);
     result
 }

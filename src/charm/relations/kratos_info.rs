@@ -46,6 +46,14 @@ pub struct Unnamed {
     coordinator: String,
 }
 
+impl Unnamed {
+    /// The command that names it.
+    pub fn command(&self) -> String {
+        let Self { side, coordinator, .. } = self;
+        format!("juju config {coordinator} {0}-application=<name of the {0} application>", side.name())
+    }
+}
+
 impl KratosInfo {
     /// URL of the admin API; empty if it was not published.
     pub fn admin_endpoint(&self) -> &str {
@@ -106,10 +114,16 @@ pub(super) fn read(reader: &Reader<'_>, end: Option<End>) -> Result<Access<Krato
     if ["admin_endpoint", "public_endpoint"].iter().any(|key| bag.get(*key).is_none_or(String::is_empty)) {
         return Ok(Access::Waiting(Waiting {
             found: format!("{application} does not publish its endpoints"),
-            cure: format!("give {application} a public URL: relate its public-route to an ingress"),
+            cure: format!(
+                "give {application} a public URL: relate its public-route to an ingress, juju integrate \
+                 {application}:public-route <ingress of {application}>"
+            ),
+            commands: match is_anonymous(&application) {
+                true => Vec::new(),
+                false => vec![format!("juju integrate {application}:public-route <ingress of {application}>")],
+            },
             application: Some(application),
             relation_id,
-            commands: Vec::new(),
             person: true,
         }));
     }

@@ -2,6 +2,7 @@
 
 use super::contents::Counted;
 use super::judgement::{Judgement, bad, good};
+use super::typed::Typed;
 use super::{Facts, Side};
 use crate::apps::{Health, Readable, Recognised};
 use crate::migration::Order;
@@ -143,7 +144,8 @@ pub(super) fn target_serves(facts: &Facts) -> Judgement {
             (Some(to), Some(from)) if older(facts, &to.name, from) => bad(
                 format!("the target application runs {version}, the source {from}"),
                 format!("juju refresh {} to a newer revision", facts.look.target_application),
-            ),
+            )
+            .typed([Typed::Command(format!("juju refresh {}", facts.look.target_application))]),
             _ => good(format!("ready, {} {version}", app.title)),
         },
     }
@@ -200,7 +202,8 @@ pub(super) fn order(facts: &Facts) -> Judgement {
         Err(reason) => bad(
             format!("order=migrate-first is impossible: {reason}"),
             format!("juju config {} order=auto", facts.look.coordinator),
-        ),
+        )
+        .typed([Typed::Command(format!("juju config {} order=auto", facts.look.coordinator))]),
     }
 }
 
@@ -233,6 +236,7 @@ pub(super) fn outage_limit(facts: &Facts) -> Judgement {
             format!("the lease is {limit} s, the documented order may take {wanted} s (migration, start, a person)"),
             format!("juju config {} outage-limit={wanted}", facts.look.coordinator),
         )
+        .typed([Typed::Command(format!("juju config {} outage-limit={wanted}", facts.look.coordinator))])
     }
 }
 

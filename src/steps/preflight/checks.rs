@@ -110,12 +110,13 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     CHECKS
         .iter()
         .map(|check| {
-            let Judgement { verdict, found, cure } = (check.judge)(facts);
+            let Judgement { verdict, found, cure, typed } = (check.judge)(facts);
             let verdict = verdict.unwrap_or(match check.severity {
                 Severity::Block => Verdict::Fail,
                 Severity::Warn => Verdict::Warn,
             });
-            Finding { check: check.name.to_owned(), verdict, found, cure }
+            let commands = typed.iter().filter_map(|typed| typed.command(&facts.look)).collect();
+            Finding { check: check.name.to_owned(), verdict, found, cure, commands }
         })
         .collect()
 }

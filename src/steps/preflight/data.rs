@@ -3,7 +3,7 @@
 use super::contents::Counted;
 use super::judgement::{Judgement, bad, good, hint};
 use super::sides::listed;
-use super::{Facts, Side};
+use super::{Facts, Side, typed};
 use crate::postgres::names::{TableName, literal};
 
 /// How many identities a side has; `None` when there are too many to count at once.
@@ -26,7 +26,8 @@ pub(super) fn direction(facts: &Facts) -> Judgement {
             format!("{found}: source and target seem to be swapped"),
             "remove the four relations and integrate source-database and source-kratos with the application that has the people, \
              target-database and target-kratos with the new one",
-        ),
+        )
+        .typed(typed::swap(&facts.look)),
         _ => good(found),
     }
 }

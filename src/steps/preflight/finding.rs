@@ -25,12 +25,21 @@ pub struct Finding {
     pub found: String,
     /// What to do; empty when it passes.
     pub cure: String,
+    /// The same as commands, to be typed one by one in this order; none where a person has to choose.
+    #[serde(default)]
+    pub commands: Vec<String>,
 }
 
 impl Finding {
     /// A failure outside the table of checks, such as a server that does not answer.
     pub fn fail(check: &str, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), verdict: Verdict::Fail, found: found.into(), cure: cure.into() }
+        Self {
+            check: check.to_owned(),
+            verdict: Verdict::Fail,
+            found: found.into(),
+            cure: cure.into(),
+            commands: Vec::new(),
+        }
     }
 }
 
@@ -93,8 +102,8 @@ mod tests {
 
     #[test]
     fn the_report_puts_failures_first_and_counts_all() {
-        let pass = Finding { check: "a".into(), verdict: Verdict::Pass, found: "good".into(), cure: String::new() };
-        let warn = Finding { check: "b".into(), verdict: Verdict::Warn, found: "hm".into(), cure: "look".into() };
+        let pass = Finding { verdict: Verdict::Pass, ..Finding::fail("a", "good", "") };
+        let warn = Finding { verdict: Verdict::Warn, ..Finding::fail("b", "hm", "look") };
         let findings = [pass, warn, Finding::fail("c", "bad", "mend it")];
         let text = report(&findings);
         let place = |word: &str| text.find(word).unwrap();

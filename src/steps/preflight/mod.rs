@@ -18,10 +18,12 @@ mod others;
 mod schema;
 mod settings;
 mod sides;
+mod typed;
 mod wal;
 
 pub use finding::{Finding, Verdict, failed, report, summary, warned};
 pub use order::{ChosenOrder, choose};
+pub use typed::{End, Ends};
 
 use crate::apps::{self, App, Health, Readable, Recognised};
 use crate::migration::Settings;
@@ -56,6 +58,8 @@ pub struct Look {
     pub coordinator: String,
     /// The target application's name with its `-m model ` flag before it, for commands.
     pub target_application: String,
+    /// Who is at the other ends of our relations, for commands.
+    pub ends: Ends,
 }
 
 /// One side as it was found.

@@ -2,6 +2,7 @@
 
 use super::Facts;
 use super::judgement::{Judgement, bad, good};
+use super::typed::Typed;
 use crate::postgres::survey::Survey;
 
 /// How many findings are listed before the rest is counted.
@@ -38,7 +39,8 @@ pub(super) fn judged(faults: &[Fault], fine: impl Into<String>, reason: &str) ->
     let found: Vec<String> = faults.iter().map(|fault| format!("{} on the {}", fault.found, fault.side)).collect();
     let sql = statements(faults);
     let cure = if sql.is_empty() { reason.to_owned() } else { format!("{sql}; {reason}") };
-    bad(listed(&found), cure)
+    let typed = faults.iter().filter(|fault| !fault.sql.is_empty());
+    bad(listed(&found), cure).typed(typed.map(|fault| Typed::Statement(fault.side, fault.sql.clone())))
 }
 
 /// `run on the source: A; B; on the target: C`; empty without statements.

@@ -11,7 +11,7 @@ use crate::charm::CharmFiles;
 use crate::context::Refusal;
 use crate::event::Event;
 use crate::session::{Bag, ContentChange, Session};
-use crate::world::Shared;
+use crate::world::{ExecuteResult, Shared};
 
 /// A charm without a process. One value serves all units of its application,
 /// one call at a time.
@@ -27,6 +27,11 @@ pub trait NativeCharm: Send {
     /// An error drops the writes and fails the task with the error's text;
     /// [`UnitContext::action_fail`] and `Ok` fails it and keeps the writes.
     fn action(&mut self, name: &str, parameters: &Map<String, Value>, context: &mut UnitContext) -> Result<()>;
+
+    /// A command line typed into a shell of one of its units (`juju ssh`): exit code, output and errors.
+    fn shell(&self, command: &str) -> Result<ExecuteResult> {
+        Err(anyhow!("no shell is played here for {command:?}"))
+    }
 
     /// New code arrived (`juju refresh`); upgrade-charm and config-changed
     /// follow as events.

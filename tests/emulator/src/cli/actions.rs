@@ -163,6 +163,15 @@ impl Call<'_> {
         self.printer.err(&result.stderr)?;
         Ok(result.code)
     }
+
+    /// `juju ssh [--container NAME] UNIT COMMAND …`: the words are one command line for the shell there.
+    pub(super) fn ssh(&mut self) -> Result<i32> {
+        let unit = self.argument(0, "unit")?;
+        let result = self.model.shell(&unit, &self.arguments.words()[1..].join(" "))?;
+        self.out(&result.stdout)?;
+        self.printer.err(&result.stderr)?;
+        Ok(result.code)
+    }
 }
 
 /// Results without return-code, then what the process printed.

@@ -30,6 +30,7 @@ const VALUES: &[&str] = &[
     "units",
     "status",
     "application",
+    "container",
     "output",
     "switch",
     "level",

@@ -37,7 +37,7 @@ juju, as far as this emulator of a model plays it:
   status  show-unit  debug-log  models  switch  model-config
   deploy  add-unit  remove-unit  remove-application  refresh  config  resolved
   integrate (relate)  remove-relation  offer  consume
-  run  show-task  show-operation  operations  cancel-task  exec
+  run  show-task  show-operation  operations  cancel-task  exec  ssh
   add-secret  update-secret  grant-secret  revoke-secret  secrets
 Each takes the options of the real command that a story needs; -m names a model.
 ";
@@ -129,6 +129,7 @@ fn run(
         "operations" => call.operations(),
         "cancel-task" => call.cancel_task(),
         "exec" => call.exec(),
+        "ssh" => call.ssh(),
         "add-secret" => call.add_secret(),
         "update-secret" => call.update_secret(),
         "grant-secret" => call.grant_secret(true),

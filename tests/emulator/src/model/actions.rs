@@ -1,5 +1,6 @@
 //! Actions from the operator's side.
 
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{Model, kill};
 use crate::agent::socket::{ExecuteAsk, execute};
-use crate::world::{ExecuteResult, Task};
+use crate::world::{Code, ExecuteResult, Task};
 
 /// A task as `juju show-task` tells it.
 #[derive(Debug, Clone)]
@@ -160,6 +161,16 @@ impl Model {
             &key,
             ExecuteAsk { command: command.to_owned(), relation: relation.map(str::to_owned) },
         ))
+    }
+
+    /// Types a command line into a shell of a neighbour's unit, as `juju ssh` does.
+    pub fn shell(&self, unit: &str, command: &str) -> Result<ExecuteResult> {
+        let key = self.key(unit)?;
+        let code = self.shared.lock().application(&key).map(|application| application.code.clone());
+        match code {
+            Some(Code::Native(charm)) => charm.lock().unwrap_or_else(PoisonError::into_inner).shell(command),
+            _ => bail!("no shell is played on {unit}"),
+        }
     }
 }
 

@@ -84,22 +84,33 @@ fn is_for(grant: &Grant, reader: &str) -> bool {
     grant.subject.split('/').next() == Some(reader)
 }
 
+/// Takes the grants of an application's charm from one reader.
+fn take_grants(world: &mut World, model: &str, owner: &str, reader: &str) -> Vec<(String, Grant)> {
+    let mut taken = Vec::new();
+    for (id, secret) in world.secrets.iter_mut().filter(|(_, secret)| secret.is_of(model, owner)) {
+        let (gone, kept) = std::mem::take(&mut secret.grants).into_iter().partition(|grant| is_for(grant, reader));
+        secret.grants = kept;
+        let gone: Vec<Grant> = gone;
+        taken.extend(gone.into_iter().map(|grant| (id.clone(), grant)));
+    }
+    taken
+}
+
 impl Model {
     /// Keeps what an application's charm grants from another application: grants that stand are revoked, and later
     /// ones do not arrive. No hook tells it.
     pub fn withhold_grants(&self, owner: &str, reader: &str) -> Result<()> {
         let mut world = self.shared.lock();
-        let mut taken = Vec::new();
-        for (id, secret) in world.secrets.iter_mut().filter(|(_, secret)| secret.is_of(&self.name, owner)) {
-            let (gone, kept) = std::mem::take(&mut secret.grants).into_iter().partition(|grant| is_for(grant, reader));
-            secret.grants = kept;
-            let gone: Vec<Grant> = gone;
-            taken.extend(gone.into_iter().map(|grant| (id.clone(), grant)));
-        }
+        let taken = take_grants(&mut world, &self.name, owner, reader);
         let application = world.models.get_mut(&self.name).and_then(|model| model.applications.get_mut(owner));
         let application = application.with_context(|| format!("application {owner:?} not found"))?;
         application.withheld.entry(reader.to_owned()).or_default().extend(taken);
         Ok(())
+    }
+
+    /// Revokes what an application's charm granted to another application; later grants arrive. No hook tells it.
+    pub fn revoke_grants(&self, owner: &str, reader: &str) {
+        take_grants(&mut self.shared.lock(), &self.name, owner, reader);
     }
 
     /// Lets the grants arrive that were kept back. No hook tells this either.

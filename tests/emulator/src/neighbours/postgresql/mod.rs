@@ -4,13 +4,15 @@
 mod sql;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use peers::cluster::Cluster;
 use rand::Rng;
 use serde_json::{Map, Value};
 
+use crate::ExecuteResult;
 use crate::charm::CharmFiles;
 use crate::event::Event;
 use crate::native::{NativeCharm, UnitContext};
@@ -162,6 +164,22 @@ impl NativeCharm for CharmedPostgresql {
 
     fn action(&mut self, name: &str, _: &Map<String, Value>, _: &mut UnitContext) -> Result<()> {
         anyhow::bail!("cannot run {name}: this charm has no actions")
+    }
+
+    /// The operator's password is given when psql asks for it.
+    fn shell(&self, command: &str) -> Result<ExecuteResult> {
+        let psql = peers::places::postgresql_program(self.cluster.major(), "psql")?;
+        let folder = psql.parent().context("psql is in no folder")?;
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .env("PATH", format!("{}:/usr/bin:/bin", folder.display()))
+            .env("PGPASSWORD", self.cluster.superuser().1)
+            .output()?;
+        Ok(ExecuteResult {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 
     fn refresh(&mut self, _: Option<&str>, _: Option<u64>) -> Result<()> {
