@@ -75,7 +75,8 @@ fn flip_with_lost_databags(stage: &Stage) {
     stage.controller.set_gate(None);
     // No action any more: the next hook gives consumers what the journal says they have.
     rig::consumer_uses(stage, &stage.kratos_new);
-    rig::status_says(&stage.model, UNIT, "flipped");
+    // The request is settled by then: one that is asked for again is written again.
+    rig::status_says(&stage.model, UNIT, "flipped: consumers use");
 }
 
 /// Hooks killed at their begin, before the status and after they started a worker.

@@ -6,11 +6,11 @@
 //! worker is held still meanwhile, and the request is in the journal once. `>action` is a refusal that names that
 //! action.
 
+use super::closing::Played;
 use super::hold;
 use super::rig::{self, End};
 use super::story::{expect, run};
 use emulator::ActionResult;
-use emulator::stage::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -115,7 +115,7 @@ fn read(parts: &'static [&'static str]) -> Table {
 
 /// One run of a table.
 struct Board {
-    stage: Stage,
+    stage: Played,
     table: Table,
     /// The phase behind the column `migrated`.
     migrated: &'static str,

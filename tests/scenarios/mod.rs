@@ -1,6 +1,7 @@
 //! Scenarios: the real dispatch in the model emulator, between real clusters and real Kratos servers.
 
 mod bad_input;
+mod closing;
 mod hold;
 mod kills;
 mod leadership;

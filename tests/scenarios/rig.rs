@@ -1,8 +1,11 @@
-//! What every scenario needs: a stage with the coordinator on it, a picture of everything that must not
-//! change, and the check that closes each scenario.
+//! What every scenario needs: a stage with the coordinator on it, and a picture of everything that must not change.
+//! The check that closes each of them is in `closing`.
 
+pub use super::closing::{End, close, close_but_one_hook, no_hook_failed};
+
+use super::closing::Played;
 use super::story::charm;
-use emulator::stage::{Stage, StageOptions};
+use emulator::stage::{Models, Stage, StageOptions};
 use emulator::{ActionResult, Model};
 use peers::cluster::Cluster;
 use std::time::Duration;
@@ -11,18 +14,24 @@ use std::time::Duration;
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// A stage on 14 and 16 with 300 identities; the coordinator is not there yet.
-pub fn empty_stage(name: &str) -> Stage {
+pub fn empty_stage(name: &str) -> Played {
     stage_between(name, 14, 16)
 }
 
 /// The same between other versions.
-pub fn stage_between(name: &str, from: u32, to: u32) -> Stage {
+pub fn stage_between(name: &str, from: u32, to: u32) -> Played {
+    stage_across(name, Models::ONE, from, to)
+}
+
+/// The same with its applications in several models.
+pub fn stage_across(name: &str, models: Models, from: u32, to: u32) -> Played {
     let update_status_interval = Duration::from_secs(2);
-    Stage::new(StageOptions { from, to, identities: 300, charm: charm(name), update_status_interval }).unwrap()
+    let options = StageOptions { from, to, identities: 300, charm: charm(name), update_status_interval };
+    Played::new(Stage::across(models, options).unwrap())
 }
 
 /// A stage with the coordinator deployed and ready.
-pub fn stage(name: &str, units: u32) -> Stage {
+pub fn stage(name: &str, units: u32) -> Played {
     let stage = empty_stage(name);
     deploy(&stage, units);
     stage
@@ -159,100 +168,6 @@ pub fn writable(cluster: &Cluster, database: &str) -> bool {
         Err(error) if format!("{error:#}").contains("to another server") => false,
         Err(error) => panic!("{error:#}"),
     }
-}
-
-/// Where a scenario ends.
-pub enum End {
-    /// Only the source takes writes and nothing of ours is left.
-    Source,
-    /// Only the target takes writes.
-    Target,
-    /// The target takes writes, and the source does again by the operator's wish; nothing of ours is left.
-    Both,
-}
-
-/// Closes a scenario: no hook ever failed, no password was seen anywhere, the right side takes writes, nothing
-/// is left behind.
-pub fn close(stage: &Stage, end: End) {
-    stage.models().iter().for_each(no_hook_failed);
-    close_but_one_hook(stage, end);
-}
-
-/// The same after a hook was killed on purpose.
-pub fn close_but_one_hook(stage: &Stage, end: End) {
-    let source = writable(&stage.source, &stage.source_place.database());
-    let target = writable(&stage.target, &stage.target_place.database());
-    match end {
-        // After a rollback the target is nobody's: open or not says nothing.
-        End::Source => assert!(source),
-        End::Target => assert_eq!((source, target), (false, true)),
-        End::Both => assert_eq!((source, target), (true, true)),
-    }
-    if matches!(end, End::Source | End::Both) {
-        for cluster in [&stage.source, &stage.target] {
-            assert_eq!(peers::left_behind(cluster, &[&stage.own_database()]).unwrap(), Vec::<String>::new());
-        }
-    }
-    no_password_seen(stage);
-}
-
-pub fn no_hook_failed(model: &Model) {
-    let log = model.log_tail(usize::MAX);
-    let failed: Vec<&str> = log.lines().filter(|line| line.contains("hook \"") && line.contains("failed")).collect();
-    assert!(failed.is_empty(), "{failed:#?}\n{}", model.log_tail(80));
-}
-
-/// Looks for the passwords of all relation users wherever the charm writes.
-fn no_password_seen(stage: &Stage) {
-    let model = &stage.model;
-    let mut seen: String = stage.models().iter().map(|model| model.captured_output()).collect();
-    for unit in model.units("coordinator") {
-        let folder = model.charm_folder(&unit).unwrap();
-        for name in ["worker.log", "worker.log.1", "worker.json"] {
-            seen.push_str(&std::fs::read_to_string(folder.join(name)).unwrap_or_default());
-        }
-        for pid in model.charm_processes(&unit).unwrap() {
-            for name in ["cmdline", "environ"] {
-                let bytes = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-                seen.push_str(&String::from_utf8_lossy(&bytes));
-            }
-        }
-    }
-    for table in ["entry", "singleton"] {
-        let sql = format!("SELECT t::text FROM identity_migration_journal.{table} t");
-        seen.push_str(&stage.target.psql(&stage.own_database(), &sql).unwrap_or_default());
-    }
-    for cluster in [&stage.source, &stage.target] {
-        seen.push_str(&std::fs::read_to_string(cluster.log_path()).unwrap());
-    }
-    let passwords = passwords(stage);
-    for password in passwords {
-        assert!(password.len() >= 8 && !seen.contains(&password), "a password was written somewhere");
-    }
-}
-
-fn passwords(stage: &Stage) -> Vec<String> {
-    let model = &stage.model;
-    let mut found: Vec<String> = [stage.kratos.dsn(), stage.kratos_new.dsn()]
-        .into_iter()
-        .flatten()
-        .filter_map(|dsn| Some(dsn.split_once("://")?.1.split_once('@')?.0.split_once(':')?.1.to_owned()))
-        .collect();
-    let mut ours = 0;
-    for place in [&stage.source_place, &stage.target_place] {
-        for bag in place.model.databag("database", place.postgresql) {
-            let Some(uri) = bag.get("secret-user") else { continue };
-            // Kratos' own secrets are not ours to read: then the answer is empty.
-            let answer = model.execute("coordinator/leader", &format!("secret-get {uri} password"), None).unwrap();
-            let password = answer.stdout.trim().to_owned();
-            if answer.code == 0 && !password.is_empty() {
-                found.push(password);
-                ours += 1;
-            }
-        }
-    }
-    assert!(ours >= 2, "only {ours} of the coordinator's own passwords could be read");
-    found
 }
 
 /// The rest of [`migrate`], when `run-migration` waits already.
