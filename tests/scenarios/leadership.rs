@@ -123,7 +123,8 @@ fn a_frozen_machine_loses_to_the_new_leader_and_wakes_up_to_nothing() {
     let lost = |_: &emulator::Model| {
         std::fs::read_to_string(&log).unwrap_or_default().contains("another worker acts; waiting for its end")
     };
-    model.wait_until("the zombie to lose", rig::SOON, lost).unwrap();
+    let waited = model.wait_until("the zombie to lose", rig::SOON, lost);
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", std::fs::read_to_string(&log).unwrap_or_default()));
     rig::assert_same("a worker that woke up", &before, &rig::picture(&stage));
     stage.controller.set_gate(None);
     model.wait_until("the zombie's end", rig::SOON, |_| worker(&stage, &first).is_none()).unwrap();
