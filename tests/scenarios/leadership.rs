@@ -109,6 +109,9 @@ fn a_frozen_machine_loses_to_the_new_leader_and_wakes_up_to_nothing() {
         false => Verdict::Run,
     };
     stage.controller.set_gate(Some(Box::new(runs)));
+    // A hook that began before would find that it does not lead, and end the worker.
+    let still = |model: &emulator::Model| model.running(&first).unwrap().is_none();
+    model.wait_until("the machine to stand still", rig::SOON, still).unwrap();
     model.set_leader(second).unwrap();
     model
         .wait_until("the new leader to drain", Duration::from_secs(240), |_| {
