@@ -19,6 +19,7 @@ mod repeats;
 mod retire;
 mod rig;
 mod secrets;
+mod shapes;
 mod story;
 mod unreachable;
 mod way_back;
