@@ -50,6 +50,8 @@ failpoints! {
     COPY_FOREIGN_KEYS = "copy-foreign-keys";
     /// A table is about to get its fence; which one is the table's name. Its generation's row stands already.
     FENCE_TABLE = "fence-table";
+    /// The fence's row is locked by the update that closes a side for good, which is not committed.
+    FENCE_COMMIT = "fence-commit";
     /// Statistics are about to be gathered; which one is the table's name, or none for all.
     COPY_ANALYZE = "copy-analyze";
     /// A hook or action begins; nothing was asked of Juju yet.

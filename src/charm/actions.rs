@@ -12,6 +12,7 @@ use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
 use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
+use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
 use crate::steps::preflight::{End, Ends, Verdict};
 use crate::steps::{begin, preflight, verify};
 use std::collections::BTreeMap;
@@ -351,7 +352,11 @@ async fn compare(desk: &Desk<'_>, state: &State, wait: Duration) -> Reply {
             format!("cannot verify: the comparison needs more than {} s; give it a longer wait", wait.as_secs()),
             desk.command(&format!("verify wait={}", wait.as_secs() * 4)),
         ),
-        Ok(Err(Failure { sentence, .. })) => Reply::failed(sentence, desk.command("verify")),
+        Ok(Err(Failure { sentence, .. })) => {
+            // Only the worker tries again.
+            let asked = [BY_ITSELF, TRYING_AGAIN].iter().fold(sentence, |said, promise| said.replace(promise, ""));
+            Reply::failed(world.with_side(&asked), desk.command("verify"))
+        }
         Ok(Ok(verdict)) => {
             let more = BTreeMap::from([
                 ("rows-verified".to_owned(), verdict.rows_verified.to_string()),

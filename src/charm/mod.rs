@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::juju::{HookTools, logging};
 use crate::migration::{Phase, Progress, Record, State};
 use crate::postgres::UNREACHABLE_CURE;
-use crate::steps::Store;
+use crate::steps::{Store, with_side};
 use crate::worker::control::{self, Handover};
 use event::{Context, Event};
 use gather::{Gathered, JournalPlace};
@@ -149,10 +149,10 @@ async fn answered<T>(
     match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error @ crate::postgres::Error::Found { .. })) => Err(error.to_string()),
-        Ok(Err(error)) => Err(format!("{error}; {cure}")),
+        Ok(Err(error)) => Err(format!("{}; {cure}", with_side(&error.to_string(), &place.server.address(), "target"))),
         Err(_) => {
             let (address, limit) = (place.server.address(), ANSWERS_WITHIN.as_secs());
-            Err(format!("cannot read the journal: {address} did not answer within {limit} s; {cure}"))
+            Err(format!("cannot read the journal: {address} (the target) did not answer within {limit} s; {cure}"))
         }
     }
 }

@@ -153,7 +153,7 @@ impl Log for FileLog {
 }
 
 /// `2026-11-23T19:00:02Z`.
-fn utc(time: SystemTime) -> String {
+pub fn utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map(|passed| passed.as_secs()).unwrap_or_default();
     let (days, day) = (seconds / 86_400, seconds % 86_400);
     // Years are counted from March, so that the leap day is the last of a year, in eras of 400 years.

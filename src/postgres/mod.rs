@@ -13,6 +13,7 @@ pub mod marker;
 pub mod names;
 pub mod others;
 pub mod publication;
+mod pulse;
 pub mod reach;
 pub mod replication;
 pub mod reset;

@@ -18,6 +18,6 @@ pub async fn end_workers(session: &Session, databases: &[&str]) -> Result<()> {
             &[&databases, &format!("{} %", PREFIX.replace('_', "\\_")), &format!("{PREFIX} charm")],
         )
         .await
-        .map_err(Error::doing("end the sessions of a worker that does not move"))?;
+        .map_err(Error::doing(format!("end the sessions of a worker that does not move on {}", session.address)))?;
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! startup packet (PostgreSQL documentation, "Streaming Replication Protocol": `replication=database`
 //! gives a walsender for logical replication). [`StartupStream`] puts it there.
 
-use super::connect::{CONNECT_TIMEOUT, Session};
-use super::error::{Error, Result};
+use super::connect::{CONNECT_TIMEOUT, READY_TIMEOUT, Session, keep};
+use super::error::{Error, NO_ANSWER, Result};
 use super::names::{ident, literal};
 use super::server::Server;
 use super::startup_stream::{ReplicationTls, StartupStream};
@@ -129,13 +129,15 @@ impl Walsender {
         )
         .map_err(|impossible| match impossible {})?;
         let config = server.config(database, "slot");
-        let (client, connection) =
-            config.connect_raw(StartupStream::new(tcp), ReplicationTls(tls)).await.map_err(Error::doing(doing))?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                log::debug!("walsender connection ended: {error}");
+        let connected = config.connect_raw(StartupStream::new(tcp), ReplicationTls(tls));
+        let (client, connection) = match tokio::time::timeout(READY_TIMEOUT, connected).await {
+            Ok(connected) => connected.map_err(Error::doing(doing))?,
+            Err(_) => {
+                let (doing, last_seen) = (doing.to_owned(), NO_ANSWER.to_owned());
+                return Err(Error::Timeout { doing, limit: READY_TIMEOUT, last_seen });
             }
-        });
+        };
+        let task = tokio::spawn(keep(server.clone(), database.to_owned(), connection));
         Ok(Self { client, task })
     }
 

@@ -58,7 +58,8 @@ impl Server {
         let tls = if self.tls { "require" } else { "prefer" };
         Password::new(format!(
             "postgresql://{user}:{password}@{host}:{port}/{database}?application_name={name}&sslmode={tls}\
-             &connect_timeout=10&keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3"
+             &connect_timeout=10&keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3\
+             &tcp_user_timeout=60000"
         ))
     }
 }

@@ -30,7 +30,10 @@ pub async fn install_fills(context: &Context<'_>, from: &str, to: &str) -> Resul
     let pair = earned_pair(context, from, to)?;
     let target = context.world.target("catch-up").await?;
     for statement in fills::install(pair.fills, "public") {
-        target.batch_execute(&statement).await.map_err(Error::doing("install a fill on the target"))?;
+        target
+            .batch_execute(&statement)
+            .await
+            .map_err(Error::doing(format!("install a fill on {}", target.address)))?;
     }
     Ok(())
 }
@@ -83,7 +86,10 @@ pub async fn remove_fills(context: &Context<'_>) -> Result<(), Failure> {
     if let Some(pair) = pair(&KRATOS, &from, &to) {
         let target = context.world.target("undo").await?;
         for statement in fills::remove(pair.fills, "public") {
-            target.batch_execute(&statement).await.map_err(Error::doing("remove a fill from the target"))?;
+            target
+                .batch_execute(&statement)
+                .await
+                .map_err(Error::doing(format!("remove a fill from {}", target.address)))?;
         }
     }
     Ok(())

@@ -132,6 +132,12 @@ impl ProgressSink {
     }
 }
 
+/// How the sentence about a server that cannot be reached ends, in the worker's mouth.
+pub const BY_ITSELF: &str = ", it is tried again by itself";
+
+/// How the sentence about anything else that heals by itself ends.
+pub const TRYING_AGAIN: &str = "; trying again";
+
 /// SQLSTATE classes and codes that heal by themselves: connection trouble, serialization and deadlock,
 /// a lock not available in time, an operator's shutdown, too many connections.
 impl From<Error> for Failure {
@@ -148,10 +154,10 @@ impl From<Error> for Failure {
         match (&error, heals) {
             (Error::Found { .. }, _) => Failure::new(error.to_string(), Class::Operator),
             (_, true) if error.is_unreachable() => {
-                let sentence = format!("{error}; {UNREACHABLE_CURE}, it is tried again by itself");
+                let sentence = format!("{error}; {UNREACHABLE_CURE}{BY_ITSELF}");
                 Failure::new(sentence, Class::Retry)
             }
-            (_, true) => Failure::new(format!("{error}; trying again"), Class::Retry),
+            (_, true) => Failure::new(format!("{error}{TRYING_AGAIN}"), Class::Retry),
             (_, false) => Failure::new(format!("{error}; mend that and run the action again"), Class::Operator),
         }
     }

@@ -169,7 +169,7 @@ async fn jobs(context: &Context<'_>, source: &crate::postgres::Session) -> Resul
     let row = source
         .query_one("SELECT current_setting('max_worker_processes')::int", &[])
         .await
-        .map_err(crate::postgres::Error::doing("size the copy"))?;
+        .map_err(crate::postgres::Error::doing(format!("size the copy on {}", source.address)))?;
     // The charms derive this setting from the cores (twice as many); half of it is the cores.
     let workers: i32 = row.get(0);
     Ok(usize::try_from(workers / 2).unwrap_or(2).clamp(2, 8))

@@ -32,7 +32,7 @@ pub use context::{Answer, Context, Live, Outcome, ProgressSink};
 pub use fence::{highest_epoch, take_over};
 pub use store::Store;
 pub use watch::watch;
-pub use world::{Application, Applications, World, end_other_workers};
+pub use world::{Application, Applications, World, end_other_workers, with_side};
 
 use crate::migration::{Record, Step};
 

@@ -35,16 +35,21 @@ impl Store {
         Ok(store)
     }
 
+    /// What is being done, and where.
+    fn at(&self, doing: &str) -> String {
+        format!("{doing} on {}", self.session.address)
+    }
+
     async fn install(&self) -> Result<()> {
-        let doing = "open the journal";
+        let doing = self.at("open the journal");
         let schema = JOURNAL_SCHEMA;
         // A failover must not lose what was recorded before an effect.
-        self.session.batch_execute("SET synchronous_commit = on").await.map_err(Error::doing(doing))?;
+        self.session.batch_execute("SET synchronous_commit = on").await.map_err(Error::doing(&doing))?;
         let exists: bool = self
             .session
             .query_one(&format!("SELECT to_regclass('{schema}.format') IS NOT NULL"), &[])
             .await
-            .map_err(Error::doing(doing))?
+            .map_err(Error::doing(&doing))?
             .get(0);
         if !exists {
             // Two hooks of two units may come here together: the advisory lock makes one wait.
@@ -62,17 +67,17 @@ impl Store {
                     lock = APPEND_LOCK,
                 ))
                 .await
-                .map_err(Error::doing(doing))?;
+                .map_err(Error::doing(&doing))?;
         }
         let version: i32 = self
             .session
             .query_one(&format!("SELECT version FROM {schema}.format"), &[])
             .await
-            .map_err(Error::doing(doing))?
+            .map_err(Error::doing(&doing))?
             .get(0);
         if version > FORMAT {
             return Err(Error::found(
-                doing,
+                "open the journal",
                 format!("database {} holds format {version}, this charm knows up to {FORMAT}", self.session.database),
                 "refresh the coordinator to the revision that wrote it",
             ));
@@ -85,9 +90,13 @@ impl Store {
     /// # Errors
     /// The server's.
     pub async fn append(&self, record: &Record) -> Result<Entry> {
-        let doing = "write the journal";
+        let doing = self.at("write the journal");
         let json = serde_json::to_value(record).map_err(|e| {
-            Error::found(doing, format!("the record does not become JSON ({e})"), "report this as a defect")
+            Error::found(
+                "write the journal",
+                format!("the record does not become JSON ({e})"),
+                "report this as a defect",
+            )
         })?;
         let label = record.label();
         failpoint::reach_for(failpoint::RECORD_BEFORE, &label);
@@ -102,7 +111,7 @@ impl Store {
                 &[&json],
             )
             .await
-            .map_err(Error::doing(doing))?;
+            .map_err(Error::doing(&doing))?;
         failpoint::reach_for(failpoint::RECORD_AFTER, &label);
         Ok(Entry { seq: row.get(0), at: row.get(1), record: record.clone() })
     }
@@ -112,7 +121,7 @@ impl Store {
     /// # Errors
     /// The server's, or a finding when a record does not fit.
     pub async fn refresh(&self, state: &mut State) -> Result<()> {
-        let doing = "read the journal";
+        let doing = self.at("read the journal");
         let rows = self
             .session
             .query(
@@ -123,16 +132,17 @@ impl Store {
                 &[&state.seq],
             )
             .await
-            .map_err(Error::doing(doing))?;
+            .map_err(Error::doing(&doing))?;
         let cure =
             "undo the change made there by hand, or drop the coordinator's database and roll back with `rollback`";
         for row in rows {
             let json: Value = row.get(2);
-            let record: Record = serde_json::from_value(json)
-                .map_err(|e| Error::found(doing, format!("record {} is not ours ({e})", row.get::<_, i64>(0)), cure))?;
+            let record: Record = serde_json::from_value(json).map_err(|e| {
+                Error::found("read the journal", format!("record {} is not ours ({e})", row.get::<_, i64>(0)), cure)
+            })?;
             state
                 .apply(&Entry { seq: row.get(0), at: row.get(1), record })
-                .map_err(|illegal| Error::found(doing, illegal.to_string(), cure))?;
+                .map_err(|illegal| Error::found("read the journal", illegal.to_string(), cure))?;
         }
         Ok(())
     }
@@ -156,7 +166,7 @@ impl Store {
             .session
             .query_one("SELECT pg_try_advisory_lock($1)", &[&WORKER_LOCK])
             .await
-            .map_err(Error::doing("become the worker"))?;
+            .map_err(Error::doing(self.at("become the worker")))?;
         Ok(row.get(0))
     }
 
@@ -177,7 +187,7 @@ impl Store {
                 &[&at_least],
             )
             .await
-            .map_err(Error::doing("take over as the worker"))?;
+            .map_err(Error::doing(self.at("take over as the worker")))?;
         Ok(row.get(0))
     }
 
@@ -222,7 +232,7 @@ impl Store {
             .session
             .query_opt(&format!("SELECT value FROM {JOURNAL_SCHEMA}.singleton WHERE name = $1"), &[&name])
             .await
-            .map_err(Error::doing("read the journal"))?;
+            .map_err(Error::doing(self.at("read the journal")))?;
         Ok(row.map(|r| r.get(0)))
     }
 
@@ -236,7 +246,7 @@ impl Store {
                 &[&name, value],
             )
             .await
-            .map_err(Error::doing("write the journal"))?;
+            .map_err(Error::doing(self.at("write the journal")))?;
         Ok(())
     }
 }

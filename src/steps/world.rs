@@ -36,6 +36,29 @@ impl World {
     }
 }
 
+impl World {
+    /// The sentence with a server's address told as which side it is.
+    pub fn with_side(&self, sentence: &str) -> String {
+        let sided = with_side(sentence, &self.source.address(), "source");
+        with_side(&sided, &self.target.address(), "target")
+    }
+}
+
+/// The sentence with the side's name behind the first mention of its address.
+pub fn with_side(sentence: &str, address: &str, side: &str) -> String {
+    let mention = sentence.match_indices(address).find(|(at, _)| {
+        // A port that only begins like this one is another.
+        !sentence[at + address.len()..].starts_with(|next: char| next.is_ascii_digit())
+    });
+    match mention {
+        Some((at, _)) => {
+            let (before, after) = sentence.split_at(at + address.len());
+            format!("{before} (the {side}){after}")
+        }
+        None => sentence.to_owned(),
+    }
+}
+
 /// Puts a worker that does not move out of its sessions on both sides.
 ///
 /// # Errors
@@ -78,5 +101,17 @@ impl Application {
     /// The `-m model ` part of a command about this application.
     pub fn model_flag(&self) -> String {
         self.model.as_ref().map(|model| format!("-m {model} ")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_side;
+
+    #[test]
+    fn the_side_is_told_behind_its_address() {
+        let told = with_side("cannot connect to 10.0.0.1:54321 or 10.0.0.1:5432: closed", "10.0.0.1:5432", "source");
+        assert_eq!(told, "cannot connect to 10.0.0.1:54321 or 10.0.0.1:5432 (the source): closed");
+        assert_eq!(with_side("cannot go on", "10.0.0.1:5432", "source"), "cannot go on");
     }
 }

@@ -6,7 +6,10 @@ pub mod control;
 pub mod wake;
 
 use crate::juju::logging;
-use crate::migration::{Class, Entry, Failure, Goal, Next, Phase, Progress, Record, State, Status, Step, plan};
+use crate::migration::{
+    Class, Entry, Failure, Goal, Next, Phase, Progress, Record, State, Status, Step, Waiting, plan,
+};
+use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store, World};
 use control::Handover;
 use std::io::Read;
@@ -98,12 +101,21 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
         Ok(epoch) => epoch,
         Err(failure) => {
             // The journal answers, so it is one of the identity databases that does not.
-            let progress = Progress { trouble: Some(failure.sentence.clone()), ..store.progress().await? };
-            store.write_progress(&progress).await?;
+            let mut progress = store.progress().await?;
+            let sentence = world.with_side(&failure.sentence);
+            // Every attempt to begin meets the same: since when is told by the first.
+            if !progress.trouble.as_ref().is_some_and(|before| before.starts_with(&sentence)) {
+                progress.trouble = Some(since(&sentence, SystemTime::now()));
+                store.write_progress(&progress).await?;
+                waker.want();
+                waker.turn();
+            }
             return Err(failure);
         }
     };
     log::info!("acting as the worker, epoch {epoch}, phase {}", state.phase());
+    // What was in the way of beginning is over.
+    waker.want();
     let sink = ProgressSink::default();
     let mut live = Live::default();
     let mut trouble = Trouble::default();
@@ -132,6 +144,16 @@ async fn take_over(world: &World, store: &Store, state: &State) -> Result<i64, F
 #[derive(Default)]
 struct Trouble {
     times: u32,
+    /// When it began.
+    since: Option<SystemTime>,
+}
+
+/// A server that does not answer, and since when: so that who is called at night knows how long already.
+fn since(sentence: &str, began: SystemTime) -> String {
+    match sentence.contains(UNREACHABLE_CURE) {
+        true => format!("{sentence}; so since {}", logging::utc(began)),
+        false => sentence.to_owned(),
+    }
 }
 
 /// One look at the journal and one thing done.
@@ -174,6 +196,7 @@ impl<'a> Turn<'a> {
                     self.waker.want();
                 }
                 self.sink.update(|p| p.trouble = said);
+                *trouble = Trouble::default();
             }
             Ok(None) => {}
             Err(failure) => return self.failed(state, None, failure, trouble).await,
@@ -333,36 +356,36 @@ impl<'a> Turn<'a> {
     ) -> Result<Duration, Failure> {
         match answer {
             Ok(Outcome::Done(output)) => {
-                trouble.times = 0;
-                self.sink.update(|p| {
-                    p.waiting = None;
-                    p.trouble = None;
-                });
+                self.goes_on(None, trouble);
                 self.record(state, done(output)).await?;
                 Ok(Duration::ZERO)
             }
             Ok(Outcome::Again(pause)) => {
-                trouble.times = 0;
-                self.sink.update(|p| {
-                    p.waiting = None;
-                    p.trouble = None;
-                });
+                self.goes_on(None, trouble);
                 Ok(pause)
             }
             Ok(Outcome::Wait(waiting)) => {
-                trouble.times = 0;
-                if self.sink.read().waiting.as_ref() != Some(&waiting) {
-                    log::info!("waiting: {}", waiting.reason);
-                    self.waker.want();
-                }
-                self.sink.update(|p| {
-                    p.waiting = Some(waiting);
-                    p.trouble = None;
-                });
+                self.goes_on(Some(waiting), trouble);
                 Ok(LOOK)
             }
             Err(failure) => self.failed(state, Some(step), failure, trouble).await,
         }
+    }
+
+    /// Nothing is in the way any more, but what is waited for.
+    fn goes_on(&mut self, waiting: Option<Waiting>, trouble: &mut Trouble) {
+        *trouble = Trouble::default();
+        let before = self.sink.read();
+        if waiting.is_some() && before.waiting != waiting {
+            log::info!("waiting: {}", waiting.as_ref().map_or("", |waiting| &waiting.reason));
+        }
+        if before.waiting != waiting || before.trouble.is_some() {
+            self.waker.want();
+        }
+        self.sink.update(|p| {
+            p.waiting = waiting;
+            p.trouble = None;
+        });
     }
 
     async fn failed(
@@ -375,8 +398,18 @@ impl<'a> Turn<'a> {
         log::warn!("{failure}");
         if failure.class == Class::Retry {
             trouble.times = (trouble.times + 1).min(8);
-            self.sink.update(|p| p.trouble = Some(failure.sentence));
-            self.waker.want();
+            let began = *trouble.since.get_or_insert_with(SystemTime::now);
+            let said = since(&self.handover.world.with_side(&failure.sentence), began);
+            if self.sink.read().trouble.as_ref() != Some(&said) {
+                self.waker.want();
+            }
+            self.sink.update(|p| {
+                // What was waited for before matters less than a server that cannot be reached.
+                if said.contains(UNREACHABLE_CURE) {
+                    p.waiting = None;
+                }
+                p.trouble = Some(said);
+            });
             return Ok(LOOK * trouble.times);
         }
         if let (Some(step), Some(run)) = (step, state.active())

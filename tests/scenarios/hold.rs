@@ -56,6 +56,11 @@ fn reached_file(stage: &Stage, unit: &str) -> PathBuf {
     stage.model.charm_folder(unit).unwrap().join("failpoint.reached")
 }
 
+/// Whether the place that was armed was reached.
+pub fn is_reached(stage: &Stage, unit: &str) -> bool {
+    reached_file(stage, unit).exists()
+}
+
 /// Waits until the place that was armed was reached.
 pub fn reached(stage: &Stage, unit: &str) {
     let file = reached_file(stage, unit);

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod closing;
+mod faults;
 mod hold;
 mod kills;
 mod leadership;

@@ -2,6 +2,7 @@
 
 use super::row::{self, FenceRow, FenceState};
 use super::{explain, is_lock_failure, transact};
+use crate::failpoint;
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::inspect::{ClusterIdentity, cluster_identity};
@@ -167,6 +168,7 @@ pub async fn make_permanent(
         Err(error) if is_lock_failure(&error) => return Ok(Permanent::Locked(error.to_string())),
         Err(error) => return Err(error),
     }
+    failpoint::reach(failpoint::FENCE_COMMIT);
     match tokio::time::timeout(commit_limit, session.batch_execute("COMMIT")).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Ok(Permanent::Unknown(Error::doing(doing)(error).to_string())),
@@ -180,6 +182,10 @@ pub async fn make_permanent(
     })
 }
 
+/// Between the update and its commit the row is locked, and a writer after the lease waits for it: when the commit never
+/// comes, because nothing of us reaches the server any more, the server takes the update back by itself.
+const COMMITS_OR_ENDS: Duration = Duration::from_secs(3);
+
 /// Everything up to the commit: true when the row is ours to commit.
 async fn try_permanent(
     session: &Session,
@@ -189,8 +195,10 @@ async fn try_permanent(
     lock_timeout: Duration,
 ) -> Result<bool> {
     let begin = format!(
-        "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL synchronous_commit = on",
-        lock_timeout.as_millis().max(1)
+        "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL synchronous_commit = on;
+         SET LOCAL idle_in_transaction_session_timeout = {}",
+        lock_timeout.as_millis().max(1),
+        COMMITS_OR_ENDS.as_millis()
     );
     session.batch_execute(&begin).await.map_err(Error::doing(doing))?;
     let updated = session

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use peers::cluster::Cluster;
+use peers::proxy::{Proxy, Replies};
 
 use crate::model::{Charm, Controller, DeployOptions, Model};
 use crate::neighbours::{CharmedPostgresql, Consumer, ConsumerView, KratosApp, KratosView, Route};
@@ -61,6 +62,31 @@ impl Place {
     }
 }
 
+/// The coordinator (and what it tells one cluster of the other) reaches the clusters through these; the identity
+/// applications do not.
+pub struct Proxies {
+    pub source: Proxied,
+    pub target: Proxied,
+}
+
+/// What stands before one cluster.
+pub struct Proxied {
+    pub proxy: Proxy,
+    pub replies: Arc<Replies>,
+}
+
+impl Proxied {
+    fn new(cluster: &Cluster) -> Result<Self> {
+        let replies = Arc::new(Replies::default());
+        Ok(Proxied { proxy: Proxy::start(cluster.host(), cluster.port(), &replies)?, replies })
+    }
+
+    /// `host:port`, as the coordinator is told.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.proxy.port())
+    }
+}
+
 /// The models and what is behind their applications.
 pub struct Stage {
     pub controller: Controller,
@@ -73,6 +99,8 @@ pub struct Stage {
     pub kratos: KratosView,
     pub kratos_new: KratosView,
     pub consumer: ConsumerView,
+    /// What stands between the coordinator and the two clusters, if anything does.
+    pub proxies: Option<Proxies>,
     models: Models,
     options: StageOptions,
 }
@@ -85,8 +113,21 @@ impl Stage {
 
     /// The same in several models.
     pub fn across(models: Models, options: StageOptions) -> Result<Self> {
+        Self::build(models, options, false)
+    }
+
+    /// The same in one model, with a proxy between the coordinator and each cluster.
+    pub fn proxied(options: StageOptions) -> Result<Self> {
+        Self::build(Models::ONE, options, true)
+    }
+
+    fn build(models: Models, options: StageOptions, proxied: bool) -> Result<Self> {
         let source = Arc::new(Cluster::start(options.from)?);
         let target = Arc::new(Cluster::start(options.to)?);
+        let proxies = match proxied {
+            true => Some(Proxies { source: Proxied::new(&source)?, target: Proxied::new(&target)? }),
+            false => None,
+        };
         let controller = Controller::start(Options {
             update_status_interval: options.update_status_interval,
             ..Options::default()
@@ -105,8 +146,16 @@ impl Stage {
         let kratos_new = KratosApp::new(383, "0.1/stable", "1.0.0")?.with_revision(500, "0.4/stable", "1.3.1")?;
         let consumer = Consumer::new();
         let (views, seen) = ((kratos.view(), kratos_new.view()), consumer.view());
-        place(&source_place, &source, kratos, "iam.example.com")?;
-        place(&target_place, &target, kratos_new, "iam-new.example.com")?;
+        let seen_at = |of: fn(&Proxies) -> &Proxied| proxies.as_ref().map(|proxies| of(proxies).endpoint());
+        let served = |cluster: &Arc<Cluster>, seen_at: Option<String>| {
+            let served = CharmedPostgresql::new(Arc::clone(cluster));
+            match seen_at {
+                Some(endpoint) => served.seen_at("coordinator", &endpoint),
+                None => served,
+            }
+        };
+        place(&source_place, served(&source, seen_at(|p| &p.source)), kratos, "iam.example.com")?;
+        place(&target_place, served(&target, seen_at(|p| &p.target)), kratos_new, "iam-new.example.com")?;
         source_place.model.deploy(Charm::Native(Box::new(consumer)), "login-ui")?;
         source_place.model.wait_idle(SETTLES)?;
         for Place { model, kratos, postgresql, traefik } in [&source_place, &target_place] {
@@ -132,6 +181,7 @@ impl Stage {
             kratos: views.0,
             kratos_new: views.1,
             consumer: seen,
+            proxies,
             models,
             options,
         })
@@ -207,9 +257,9 @@ impl Stage {
 }
 
 /// One side's applications, not related yet.
-fn place(place: &Place, cluster: &Arc<Cluster>, kratos: KratosApp, host: &str) -> Result<()> {
+fn place(place: &Place, postgresql: CharmedPostgresql, kratos: KratosApp, host: &str) -> Result<()> {
     let native = |name: &str, charm: Box<dyn crate::NativeCharm>| place.model.deploy(Charm::Native(charm), name);
-    native(place.postgresql, Box::new(CharmedPostgresql::new(Arc::clone(cluster))))?;
+    native(place.postgresql, Box::new(postgresql))?;
     native(place.kratos, Box::new(kratos))?;
     native(place.traefik, Box::new(Route::new(host)))
 }

@@ -1,5 +1,5 @@
 //! A TCP proxy before a PostgreSQL server that misbehaves when told to: it loses a reply after the server acted, cuts
-//! what is open, refuses, or says nothing any more. It reads the framing of the protocol's messages
+//! what is open, refuses, is slow, or says nothing any more. It reads the framing of the protocol's messages
 //! (PostgreSQL's documentation, "Frontend/Backend Protocol"), so it knows where a reply ends; it does not speak TLS.
 
 use std::io::{Read, Write};
@@ -15,13 +15,15 @@ const READY_FOR_QUERY: u8 = b'Z';
 enum Manner {
     /// It passes everything on.
     Pass,
-    /// It keeps connections open and passes nothing on.
+    /// It passes everything on, after a while.
+    Slow(Duration),
+    /// It keeps connections open and passes nothing on, not even that one side closed its end.
     Silent,
     /// It closes every new connection at once.
     Refuse,
 }
 
-/// Counts replies over all proxies that share it, and loses one.
+/// Counts replies over all proxies that share it, and loses some.
 #[derive(Debug, Default)]
 pub struct Replies {
     state: Mutex<Count>,
@@ -30,27 +32,42 @@ pub struct Replies {
 #[derive(Debug, Default)]
 struct Count {
     passed: u64,
-    lose_after: Option<u64>,
-    lost: bool,
+    /// How many replies pass before each that is lost, the next one last.
+    lose_after: Vec<u64>,
+    lost: usize,
 }
 
 impl Replies {
     /// The reply that follows `n` more is lost: the server acted, its answer never arrives and the connection is cut.
     pub fn lose_after(&self, n: u64) {
-        *lock(&self.state) = Count { lose_after: Some(n), ..Count::default() };
+        self.lose_in_turn(&[n]);
+    }
+
+    /// One reply after the other is lost, each when so many more have passed.
+    pub fn lose_in_turn(&self, passing: &[u64]) {
+        *lock(&self.state) = Count { lose_after: passing.iter().rev().copied().collect(), ..Count::default() };
     }
 
     /// No reply will be lost; answers whether one was since it was asked for.
     pub fn lose_none(&self) -> bool {
-        std::mem::take(&mut *lock(&self.state)).lost
+        std::mem::take(&mut *lock(&self.state)).lost > 0
+    }
+
+    /// How many were lost since it was asked for.
+    pub fn lost(&self) -> usize {
+        lock(&self.state).lost
     }
 
     /// True when this very reply is the one to lose.
     fn loses_this(&self) -> bool {
         let mut state = lock(&self.state);
-        let this = !state.lost && state.lose_after == Some(state.passed);
+        let this = state.lose_after.last() == Some(&state.passed);
         state.passed += 1;
-        state.lost |= this;
+        if this {
+            state.passed = 0;
+            state.lost += 1;
+            state.lose_after.pop();
+        }
         this
     }
 }
@@ -115,6 +132,11 @@ impl Proxy {
         self.shared.behave(Manner::Silent);
     }
 
+    /// Whatever passes takes this long at least.
+    pub fn slow_down(&self, delay: Duration) {
+        self.shared.behave(Manner::Slow(delay));
+    }
+
     /// New connections are closed at once; open ones are cut.
     pub fn refuse(&self) {
         self.shared.behave(Manner::Refuse);
@@ -173,6 +195,11 @@ impl Shared {
             let waited = self.changed.wait_timeout(state, Duration::from_secs(1));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        if let Manner::Slow(delay) = state.manner {
+            drop(state);
+            std::thread::sleep(delay);
+            return true;
+        }
         !state.ended
     }
 
@@ -184,6 +211,8 @@ impl Shared {
                 break;
             }
         }
+        // Where nothing passes, an end does not either.
+        self.may_pass();
         end(&from, &to);
     }
 
@@ -193,11 +222,14 @@ impl Shared {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut bytes) {
             let ends = framing.replies_in(&bytes[..read]);
-            if (0..ends).any(|_| self.replies.loses_this()) || !self.may_pass() || to.write_all(&bytes[..read]).is_err()
-            {
+            if (0..ends).any(|_| self.replies.loses_this()) {
+                return end(&from, &to);
+            }
+            if !self.may_pass() || to.write_all(&bytes[..read]).is_err() {
                 break;
             }
         }
+        self.may_pass();
         end(&from, &to);
     }
 }

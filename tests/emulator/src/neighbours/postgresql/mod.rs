@@ -33,11 +33,18 @@ pub struct CharmedPostgresql {
     cluster: Arc<Cluster>,
     /// What keeps the unit blocked until a relation goes.
     blocked: Option<String>,
+    /// An application that is given another address than the cluster's own, and that address.
+    elsewhere: Option<(String, String)>,
 }
 
 impl CharmedPostgresql {
     pub fn new(cluster: Arc<Cluster>) -> Self {
-        CharmedPostgresql { cluster, blocked: None }
+        CharmedPostgresql { cluster, blocked: None, elsewhere: None }
+    }
+
+    /// The same, and this application is told that the cluster is at `endpoint`.
+    pub fn seen_at(self, application: &str, endpoint: &str) -> Self {
+        CharmedPostgresql { elsewhere: Some((application.to_owned(), endpoint.to_owned())), ..self }
     }
 
     /// Answers a request for a database once; later changes of it do nothing.
@@ -67,7 +74,10 @@ impl CharmedPostgresql {
             return Ok(());
         }
         sql::create(&self.cluster, database, &user, shared)?;
-        self.publish(relation, database, &user, &request, context)
+        let own = format!("{}:{}", self.cluster.host(), self.cluster.port());
+        let elsewhere = self.elsewhere.as_ref().filter(|(application, _)| *application == view.remote_application);
+        let endpoint = elsewhere.map_or(own, |(_, endpoint)| endpoint.clone());
+        self.publish(relation, database, &user, &request, (&endpoint, context))
     }
 
     fn publish(
@@ -76,9 +86,8 @@ impl CharmedPostgresql {
         database: &str,
         user: &sql::User,
         request: &BTreeMap<String, String>,
-        context: &mut UnitContext,
+        (endpoint, context): (&str, &mut UnitContext),
     ) -> Result<()> {
-        let endpoint = format!("{}:{}", self.cluster.host(), self.cluster.port());
         let uri = format!("postgresql://{}:{}@{endpoint}/{database}", user.name, user.password);
         let requested = |name: &str| request.get("requested-secrets").is_some_and(|list| list.contains(name));
 
@@ -105,8 +114,8 @@ impl CharmedPostgresql {
             relation,
             &[
                 ("database", database),
-                ("endpoints", &endpoint),
-                ("read-only-endpoints", &endpoint),
+                ("endpoints", endpoint),
+                ("read-only-endpoints", endpoint),
                 ("version", version.split(' ').next().unwrap_or_default()),
                 ("secret-user", &secret_user),
                 ("secret-tls", &secret_tls),
