@@ -1,7 +1,7 @@
 # Everything sets itself up; a Rust toolchain and the package registries are enough.
-.PHONY: setup test test-all demo shell pack docs
+.PHONY: setup test test-all chaos demo shell pack docs
 
-# Real PostgreSQL and real Kratos for the tests.
+# Real PostgreSQL, Patroni, Kratos and Hydra for the tests.
 setup:
 	tests/peers/setup
 
@@ -13,6 +13,16 @@ test: setup
 test-all: setup
 	cargo build --workspace --bins
 	cargo test --workspace -- --include-ignored
+
+# N rounds of a migration under live writers with faults at random places, drawn from SEED; LANES stages side by side.
+# Goes on where it ended, also after the rounds that docs/chaos keeps; ROUND=… plays one again. The figures are left in
+# target/chaos/summary.json; rounds.jsonl and summary.json there, copied to docs/chaos, keep them.
+chaos: setup
+	cargo build --workspace --bins
+	mkdir -p target/chaos
+	[ -e target/chaos/rounds.jsonl ] || cp docs/chaos/rounds.jsonl target/chaos/ 2>/dev/null || true
+	N="$(or $(N),1000)" SEED="$(SEED)" ROUND="$(ROUND)" LANES="$(LANES)" \
+		cargo test --test main chaos::rounds -- --exact --ignored --nocapture
 
 # The whole story on two clusters with live writers; ORDER=documented plays the other order.
 # The figures are left in target/demo/summary.json.

@@ -2,8 +2,9 @@
 //! in the packed charm [`reach`] is empty.
 //!
 //! A test writes the name of one place and what shall happen there into the file `failpoint` of the charm
-//! directory (the working directory of hooks and worker). The first process that comes by takes the file away, by
-//! renaming it to `failpoint.reached`, and does as it was told.
+//! directory (the working directory of hooks and worker). A name that ends with `*` stands for every place that begins
+//! like it, but for those that are listed behind. The first process that comes by takes the file away, leaves the
+//! place's name in `failpoint.reached`, and does as it was told.
 
 macro_rules! failpoints {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -48,6 +49,19 @@ failpoints! {
     COPY_INDEX = "copy-index";
     /// A foreign key is about to be declared or checked.
     COPY_FOREIGN_KEYS = "copy-foreign-keys";
+    /// A repair knows what differs; nothing is written yet.
+    REPAIR_FOUND = "repair-found";
+    /// What differs in a table is deleted, in a transaction that is still open; which one is the table's name.
+    REPAIR_DELETED = "repair-deleted";
+    /// What differs in a table is written anew and proven, in a transaction that is still open; which one is the
+    /// table's name.
+    REPAIR_PROVEN = "repair-proven";
+    /// A table is repaired; which one is its name.
+    REPAIR_TABLE = "repair-table";
+    /// The new slot of a way back that is mended stands.
+    MEND_SLOT = "mend-slot";
+    /// Its subscription stands too, and the journal does not know it.
+    MEND_SUBSCRIPTION = "mend-subscription";
     /// A table is about to get its fence; which one is the table's name. Its generation's row stands already.
     FENCE_TABLE = "fence-table";
     /// The fence's row is locked by the update that closes a side for good, which is not committed.
@@ -85,6 +99,7 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     const FILE: &str = "failpoint";
+    const TAKEN: &str = "failpoint.taken";
     const REACHED: &str = "failpoint.reached";
 
     pub fn reach(Failpoint(name): Failpoint, which: &str) {
@@ -92,9 +107,15 @@ mod armed {
         let mut words = text.split_whitespace();
         let (Some(wanted), Some(what)) = (words.next(), words.next()) else { return };
         let here = if which.is_empty() { name.to_owned() } else { format!("{name}/{which}") };
-        if wanted != here || std::fs::rename(FILE, REACHED).is_err() {
+        let meant = match wanted.strip_suffix('*') {
+            Some(begins) => here.starts_with(begins) && words.all(|listed| listed != here),
+            None => wanted == here,
+        };
+        if !meant || std::fs::rename(FILE, TAKEN).is_err() {
             return;
         }
+        // Nobody may read half of the name. What cannot be left is missed by the test, and it says so.
+        let _left = std::fs::write(TAKEN, here).and_then(|()| std::fs::rename(TAKEN, REACHED));
         let signal = match what {
             "kill" => Signal::KILL,
             "stop" => Signal::STOP,

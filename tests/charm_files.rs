@@ -79,15 +79,18 @@ fn endpoints_are_the_promised_ones() {
         ("requires", "target-database", "postgresql_client", true),
         ("requires", "source-kratos", "kratos_info", true),
         ("requires", "target-kratos", "kratos_info", true),
+        ("requires", "source-hydra", "hydra_endpoints", true),
+        ("requires", "target-hydra", "hydra_endpoints", true),
         ("provides", "kratos-info", "kratos_info", false),
+        ("provides", "hydra-endpoint-info", "hydra_endpoints", false),
     ];
     for (role, endpoint, interface, limited) in promised {
         let relation = sub(sub(&metadata, role), endpoint);
         assert_eq!(text(relation, "interface"), interface, "{endpoint}");
         assert_eq!(relation.contains_key("limit"), limited, "{endpoint}");
     }
-    assert_eq!(sub(&metadata, "requires").len(), 4);
-    assert_eq!(sub(&metadata, "provides").len(), 1);
+    assert_eq!(sub(&metadata, "requires").len(), 6);
+    assert_eq!(sub(&metadata, "provides").len(), 2);
     assert_eq!(sub(&metadata, "peers").keys().collect::<Vec<_>>(), ["migration-peers"]);
 }
 
@@ -137,16 +140,20 @@ fn parameter(place: &str, schema: &Mapping) {
 #[test]
 fn actions_are_the_promised_ones() {
     const NO_WAY_BACK: (&str, &str) = ("accept-no-way-back", "false");
+    const KEEP_RELEASE: (&str, &str) = ("keep-release", "false");
     let promised: [(&str, &[(&str, &str)]); 12] = [
         ("preflight", &[("strategy", "blue-green")]),
         ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
         ("verify", &[("wait", "600")]),
         ("drain", &[("wait", "600"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
-        ("refresh", &[("channel", ""), ("revision", ""), ("wait", "1800")]),
+        ("refresh", &[("channel", ""), ("revision", ""), KEEP_RELEASE, ("wait", "1800")]),
         ("run-migration", &[("timeout", "0"), ("wait", "0")]),
         ("flip-traffic", &[("wait", "300"), NO_WAY_BACK]),
         ("cut-over", &[("wait", "900"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
-        ("migrate", &[("channel", ""), ("revision", ""), ("until", "flipped"), ("wait", "0"), NO_WAY_BACK]),
+        (
+            "migrate",
+            &[("channel", ""), ("revision", ""), KEEP_RELEASE, ("until", "flipped"), ("wait", "0"), NO_WAY_BACK],
+        ),
         ("rollback", &[("wait", "600")]),
         ("finalize", &[("keep-source-fenced", "true"), ("accept-unverified", "false")]),
         ("show", &[("format", "text")]),
@@ -211,6 +218,7 @@ fn options_are_what_juju_takes_and_what_the_code_reads() {
         "target-database-name",
         "outage-limit",
         "max-lag-bytes",
+        "max-kept-wal-bytes",
         "order",
         "copy-jobs",
         "lock-timeout-ms",

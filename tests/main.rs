@@ -5,12 +5,14 @@
 mod apps;
 mod architecture;
 mod catalogs;
+mod chaos;
 mod charm_files;
 mod compare;
 mod drain;
 mod emulator_replay;
 mod emulator_rules;
 mod fence;
+mod index;
 mod lease;
 mod messages;
 mod postgres;

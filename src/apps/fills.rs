@@ -40,6 +40,12 @@ pub enum Value {
 }
 
 impl Fill {
+    /// The table that is looked at for the value.
+    pub fn parent(&self) -> &'static str {
+        let Value::FromParent { parent, .. } = &self.value;
+        parent
+    }
+
     /// The value as an SQL expression over the row called `row`.
     fn expression(&self, schema: &str, row: &str) -> String {
         let Value::FromParent { parent, column, join } = &self.value;

@@ -5,7 +5,9 @@
 //! `/admin/…` first and the short form when that is unknown. A server whose database connections
 //! were just terminated answers one 5xx before it heals, so a 5xx is asked for a second time.
 
+use super::App;
 use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Where an app's server is reached, as its relation says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
+    /// What it is.
+    pub app: &'static App,
     /// Admin URL, such as `http://kratos.iam.svc.cluster.local:4434`.
     pub admin_endpoint: String,
     /// Public URL.
@@ -52,14 +56,11 @@ impl std::fmt::Display for Health {
     }
 }
 
-/// Whether the server can read one identity: proves network id and schema id.
+/// Whether the server can read one row of what it keeps: proves the network id, and of an identity the schema id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readable {
-    /// It was read; its schema id.
-    Yes {
-        /// `schema_id` of the identity.
-        schema_id: String,
-    },
+    /// It was read.
+    Yes,
     /// The server does not know it (another network id, or no such row).
     Missing,
     /// The server failed: status and its own message.
@@ -67,6 +68,20 @@ pub enum Readable {
         /// HTTP status.
         status: u16,
         /// The server's message and reason; no traits.
+        message: String,
+    },
+}
+
+/// What a Hydra tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told<T> {
+    /// It was told.
+    Yes(T),
+    /// The server failed: with another system secret than the one that encrypted its keys it answers 500.
+    Failed {
+        /// HTTP status.
+        status: u16,
+        /// The server's message and reason.
         message: String,
     },
 }
@@ -122,30 +137,55 @@ impl Server {
         }
     }
 
-    /// Ids of the identity schemas that the server is configured with. Blocks.
+    /// The identity schemas that the server is configured with: documents by id. Blocks.
     ///
     /// # Errors
     /// When nobody answers, or not with a list of schemas.
-    pub fn schemas_blocking(&self) -> Result<Vec<String>, Error> {
+    pub fn schemas_blocking(&self) -> Result<BTreeMap<String, Json>, Error> {
         let answer = get(&format!("{}/schemas", self.public_endpoint.trim_end_matches('/')))?;
         let json = answer.json();
         let list = json.as_array().filter(|_| answer.status == 200).ok_or_else(|| answer.odd())?;
-        let mut ids: Vec<String> = list.iter().filter_map(|entry| entry["id"].as_str().map(str::to_owned)).collect();
-        ids.sort();
-        Ok(ids)
+        let schema = |entry: &Json| Some((entry["id"].as_str()?.to_owned(), entry["schema"].clone()));
+        Ok(list.iter().filter_map(schema).collect())
     }
 
-    /// Whether the server can read the identity `id`. Blocks.
+    /// Whether the server can read the identity, or the client, `id`. Blocks.
     ///
     /// # Errors
     /// When nobody answers.
-    pub fn identity_blocking(&self, id: &str) -> Result<Readable, Error> {
-        let answer = get(&format!("{}/admin/identities/{id}", self.admin_endpoint.trim_end_matches('/')))?;
-        Ok(match (answer.status, answer.json()["schema_id"].as_str()) {
-            (200, Some(schema_id)) => Readable::Yes { schema_id: schema_id.to_owned() },
-            (200, None) => Readable::Failed { status: 200, message: "the answer is no identity".to_owned() },
-            (404, _) => Readable::Missing,
-            (status, _) => Readable::Failed { status, message: answer.complaint() },
+    pub fn readable_blocking(&self, id: &str) -> Result<Readable, Error> {
+        let kept = &self.app.keeps;
+        let answer = get(&format!("{}{}{}", self.admin_endpoint.trim_end_matches('/'), kept.path, segment(id)))?;
+        Ok(match answer.status {
+            200 if answer.json()[kept.id_key] == id => Readable::Yes,
+            200 => Readable::Failed { status: 200, message: format!("the answer is not that {}", kept.one) },
+            404 => Readable::Missing,
+            status => Readable::Failed { status, message: answer.complaint() },
+        })
+    }
+
+    /// The ids of the keys that a Hydra publishes. Blocks. See [`super::hydra::KEY_SETS`] before asking.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn keys_blocking(&self) -> Result<Told<BTreeSet<String>>, Error> {
+        let ids = |keys: &Vec<Json>| keys.iter().filter_map(|key| key["kid"].as_str().map(str::to_owned)).collect();
+        self.well_known("jwks.json", |json| json["keys"].as_array().map(ids))
+    }
+
+    /// The issuer that a Hydra names in its tokens. Blocks. See [`super::hydra::KEY_SETS`] before asking.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn issuer_blocking(&self) -> Result<Told<String>, Error> {
+        self.well_known("openid-configuration", |json| json["issuer"].as_str().map(str::to_owned))
+    }
+
+    fn well_known<T>(&self, name: &str, read: impl FnOnce(&Json) -> Option<T>) -> Result<Told<T>, Error> {
+        let answer = get(&format!("{}/.well-known/{name}", self.public_endpoint.trim_end_matches('/')))?;
+        Ok(match read(&answer.json()).filter(|_| answer.status == 200) {
+            Some(told) => Told::Yes(told),
+            None => Told::Failed { status: answer.status, message: answer.complaint() },
         })
     }
 
@@ -161,20 +201,42 @@ impl Server {
     ///
     /// # Errors
     /// As there.
-    pub async fn schemas(&self) -> Result<Vec<String>, Error> {
-        let (server, url) = (self.clone(), self.public_endpoint.clone());
-        tokio::task::spawn_blocking(move || server.schemas_blocking())
-            .await
-            .unwrap_or_else(|error| Err(Error::Odd { url, reason: error.to_string() }))
+    pub async fn schemas(&self) -> Result<BTreeMap<String, Json>, Error> {
+        self.asked(Self::schemas_blocking).await
     }
 
-    /// [`Server::identity_blocking`] for async callers.
+    /// [`Server::readable_blocking`] for async callers.
     ///
     /// # Errors
     /// As there.
-    pub async fn identity(&self, id: &str) -> Result<Readable, Error> {
-        let (server, id, url) = (self.clone(), id.to_owned(), self.admin_endpoint.clone());
-        tokio::task::spawn_blocking(move || server.identity_blocking(&id))
+    pub async fn readable(&self, id: &str) -> Result<Readable, Error> {
+        let id = id.to_owned();
+        self.asked(move |server| server.readable_blocking(&id)).await
+    }
+
+    /// [`Server::keys_blocking`] for async callers.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn keys(&self) -> Result<Told<BTreeSet<String>>, Error> {
+        self.asked(Self::keys_blocking).await
+    }
+
+    /// [`Server::issuer_blocking`] for async callers.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn issuer(&self) -> Result<Told<String>, Error> {
+        self.asked(Self::issuer_blocking).await
+    }
+
+    /// A question that blocks, on a thread that may.
+    async fn asked<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (server, url) = (self.clone(), self.admin_endpoint.clone());
+        tokio::task::spawn_blocking(move || question(&server))
             .await
             .unwrap_or_else(|error| Err(Error::Odd { url, reason: error.to_string() }))
     }
@@ -217,6 +279,12 @@ impl Answer {
     fn odd(&self) -> Error {
         Error::Odd { url: self.url.clone(), reason: self.complaint() }
     }
+}
+
+/// A path's segment: a client's id may be any text.
+fn segment(id: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    id.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn words(value: &Json) -> String {

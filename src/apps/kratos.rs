@@ -1,18 +1,26 @@
 //! Ory Kratos.
 
-use super::App;
+use super::{App, Kept, Kind};
 
 /// Ory Kratos, from 1.0.0 to 26.2.0.
 ///
 /// Costs per row: 1.1.0 builds a trigram index on the identifiers (dropped again in 1.2.0);
 /// 25.4.0 exchanges most indexes; 26.2.0 back-fills two columns in batches.
 pub static KRATOS: App = App {
+    kind: Kind::Kratos,
     name: "kratos",
     title: "Kratos",
+    consumers_endpoint: "kratos-info",
+    admin_port: 4434,
+    model_key: Some("configmaps_namespace"),
     migration_table: "schema_migration",
     migration_relics: &["schema_migration_pop_legacy"],
     seeded_tables: &["identity_credential_types"],
     networks_table: "networks",
+    keeps: Kept { table: "identities", one: "identity", many: "identities", path: "/admin/identities/", id_key: "id" },
+    extensions: &[("1.1.0", &["pg_trgm", "btree_gin"])],
+    column_releases: &["1.1.0", "25.4.0", "26.2.0"],
+    attaching_release: Some("26.2.0"),
     releases_json: include_str!("kratos_releases.json"),
     migration_costs: &[
         ("1.1.0", "identity_credential_identifiers", 40),

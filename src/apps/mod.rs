@@ -4,23 +4,35 @@
 
 pub mod fills;
 pub mod health;
+pub mod hydra;
 pub mod kratos;
 pub mod pairs;
 pub mod releases;
 
 pub use fills::{Fill, Value};
-pub use health::{Health, Readable, Server};
+pub use health::{Health, Readable, Server, Told};
+pub use hydra::HYDRA;
 pub use kratos::KRATOS;
 pub use pairs::{Pair, earned_from, pair};
 pub use releases::{Recognised, Release};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// An identity app, as far as a migration has to know it.
 #[derive(Debug)]
 pub struct App {
+    /// Which one it is.
+    pub kind: Kind,
     /// Lower-case name, as in the charm's and the binary's name.
     pub name: &'static str,
     /// The name in sentences.
     pub title: &'static str,
+    /// The app's endpoint for the relation in which it tells where it is, and ours towards its consumers.
+    pub consumers_endpoint: &'static str,
+    /// The admin API's port, where the app is asked without a route.
+    pub admin_port: u16,
+    /// The key of that relation under which the app tells its own model's name, where it does.
+    pub model_key: Option<&'static str>,
     /// The table in which the app notes which of its schema migrations ran. It describes its own
     /// database's schema, so it is never copied, published, fenced, emptied or compared.
     pub migration_table: &'static str,
@@ -31,13 +43,83 @@ pub struct App {
     pub seeded_tables: &'static [&'static str],
     /// The table whose oldest row is the network that a starting server serves.
     pub networks_table: &'static str,
+    /// What it keeps for those who rely on it.
+    pub keeps: Kept,
+    /// Extensions that the migrations of a release create: release, extensions.
+    pub extensions: &'static [(&'static str, &'static [&'static str])],
+    /// Releases that add columns to tables of the release before.
+    pub column_releases: &'static [&'static str],
+    /// The release that attaches rows to an identity, and fails on rows for which it finds none; if there is one.
+    pub attaching_release: Option<&'static str>,
     /// The releases, as JSON (see [`releases`]).
     pub(crate) releases_json: &'static str,
     /// What the migrations of a release cost: release, table, microseconds a row.
     pub(crate) migration_costs: &'static [(&'static str, &'static str, u64)],
 }
 
+/// The identity apps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Ory Kratos: identities and their sessions.
+    Kratos,
+    /// Ory Hydra: OAuth2 clients and their tokens.
+    Hydra,
+}
+
+/// What an app keeps above all: where it is, there the users are, and a server that reads one serves their network.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its table, with an `id` and the network's id, `nid`.
+    pub table: &'static str,
+    /// One of them.
+    pub one: &'static str,
+    /// Several.
+    pub many: &'static str,
+    /// Where the admin API shows one, without its id.
+    pub path: &'static str,
+    /// The key of that answer which repeats the id.
+    pub id_key: &'static str,
+}
+
+/// Every app there is.
+pub static APPS: &[&App] = &[&KRATOS, &HYDRA];
+
+/// There is one value of each.
+impl PartialEq for App {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for App {}
+
+/// What is moved as long as nothing tells it otherwise.
+impl Default for &'static App {
+    fn default() -> Self {
+        &KRATOS
+    }
+}
+
+/// By its name.
+impl Serialize for App {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for &'static App {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        App::named(&name).ok_or_else(|| serde::de::Error::custom(format!("no app is called {name}")))
+    }
+}
+
 impl App {
+    /// The app that is called so.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        APPS.iter().copied().find(|app| app.name == name)
+    }
+
     /// The known releases, oldest first.
     pub fn releases(&self) -> Vec<Release> {
         releases::parse(self.releases_json)

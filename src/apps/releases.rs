@@ -1,6 +1,6 @@
 //! Which release a database's schema belongs to, told from its set of schema migrations.
 //!
-//! The data file lists the releases oldest first, each with the versions it added; the sets were
+//! A data file lists the releases oldest first, each with the versions it added; the sets were
 //! read from databases that the releases' own `migrate sql` had created. No release so far took
 //! a version away.
 
@@ -143,7 +143,7 @@ pub(super) fn parse(json: &str) -> Vec<Release> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apps::KRATOS;
+    use crate::apps::{HYDRA, KRATOS};
 
     #[test]
     fn the_data_file_holds_the_counts_seen_in_real_databases() {
@@ -152,6 +152,13 @@ mod tests {
         assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)));
         assert!(KRATOS.release_of("v1.2.0").unwrap().is("1.3.1"));
         assert_eq!(KRATOS.release_of("1.0.0").unwrap().credential_types.len(), 5);
+    }
+
+    #[test]
+    fn the_same_of_hydra() {
+        let counts: Vec<_> = HYDRA.releases().iter().map(|r| (r.name.clone(), r.migrations.len())).collect();
+        let expected = [("2.1.1", 199), ("2.2.0", 206), ("2.3.0", 212), ("25.4.0", 218), ("26.2.0", 224)];
+        assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::event::Context;
 use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
 use super::relations::Side;
-use super::relations::kratos_info::is_anonymous;
+use super::relations::identity::is_anonymous;
 use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
 use crate::failpoint;
 use crate::juju::HookTools;
@@ -14,7 +14,7 @@ use crate::migration::journal::Request;
 use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
 use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
 use crate::steps::preflight::{End, Ends, Verdict};
-use crate::steps::{begin, preflight, verify};
+use crate::steps::{begin, preflight, sweep, verify};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ pub async fn run(name: &str, tools: &HookTools, context: &Context, gathered: &mu
     let state = journal.as_ref().ok().map(|journal| &journal.state);
     let phase = match state {
         _ if is_finalized(gathered, state) => Phase::Finalized.name(),
+        Some(state) if state.damaged.is_some() => "unknown",
         Some(state) => state.phase().name(),
         None => "unknown",
     };
@@ -104,6 +105,11 @@ async fn answer(
     if is_lost(gathered, Some(&journal.state)) && name != "preflight" {
         return Ok(lost(name, desk));
     }
+    if let Some(failure) = journal.state.unreadable()
+        && !["preflight", "rollback"].contains(&name)
+    {
+        return Ok(Reply::refused(failure.sentence, command(context, "rollback")));
+    }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),
         "verify" => Ok(compare(desk, &journal.state, wait_of(parameters)).await),
@@ -143,7 +149,11 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     if let Err(refusal) = plan::admit(name, request.goal, state) {
         return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));
     }
-    if request.goal == Goal::RolledBack && state.active().is_none() && state.request.is_none() {
+    if let Some(refusal) = plan::contradicts(name, &request, state) {
+        return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));
+    }
+    let nothing = state.active().is_none() && state.request.is_none() && state.damaged.is_none();
+    if request.goal == Goal::RolledBack && nothing && !remains(desk, journal).await {
         return Ok(Reply {
             outcome: "done",
             message: watch::sentence(&request, state),
@@ -173,6 +183,15 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     watch::watch(desk, &request, journal, wait_of(parameters)).await
 }
 
+/// True when a run stands that the journal does not know, and that no living coordinator works on.
+async fn remains(desk: &Desk<'_>, journal: &Journal) -> bool {
+    match &desk.gathered.world {
+        // The worker says it better when a server does not answer.
+        Ok(world) if journal.state.run.is_none() => sweep::stands(world, &journal.store).await.unwrap_or(true),
+        _ => false,
+    }
+}
+
 fn wait_of(parameters: &Parameters) -> Duration {
     Duration::from_secs(parameters.number("wait"))
 }
@@ -180,7 +199,7 @@ fn wait_of(parameters: &Parameters) -> Duration {
 /// The options whose values an action uses now. A run that is under way has its order.
 fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'static str> {
     let outage = ["outage-limit", "max-lag-bytes", "lock-timeout-ms", "verification"];
-    let copy = ["copy-jobs", "lock-timeout-ms"];
+    let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
         ("rollback" | "finalize", _) => Vec::new(),
         (_, None) => [&outage[..], &copy, &["order"]].concat(),
@@ -219,6 +238,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         with_refresh: matches!(name, "refresh" | "migrate"),
         channel: parameters.text("channel").to_owned(),
         revision: parameters.number("revision"),
+        keep_release: parameters.flag("keep-release"),
         migration_timeout: parameters.number("timeout"),
         keep_source_fenced: name != "finalize" || parameters.flag("keep-source-fenced"),
         accept_unverified: parameters.flag("accept-unverified"),
@@ -236,6 +256,7 @@ fn settings(parameters: &Parameters, gathered: &Gathered, state: &State) -> Sett
             match bad.option {
                 "outage-limit" => settings.outage_limit = last.outage_limit,
                 "max-lag-bytes" => settings.max_lag_bytes = last.max_lag_bytes,
+                "max-kept-wal-bytes" => settings.max_kept_wal_bytes = last.max_kept_wal_bytes,
                 "order" => settings.order = last.order,
                 "copy-jobs" => settings.copy_jobs = last.copy_jobs,
                 "lock-timeout-ms" => settings.lock_timeout_ms = last.lock_timeout_ms,
@@ -277,6 +298,7 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
     let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
     let mut look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
     look.ends = ends(desk);
+    look.keep_release = state.active().is_some_and(|run| run.keeps.is_some());
     let findings = preflight::preflight(look).await;
     let (failed, warned) = (preflight::failed(&findings), preflight::warned(&findings));
     let mut reply = Reply {
@@ -327,12 +349,12 @@ fn ends(desk: &Desk<'_>) -> Ends {
     };
     let relations = &desk.gathered.relations;
     let database = |side| relations.database(side).ready().map(|d| end(&d.relation_id, &d.application));
-    let kratos = |side| relations.kratos(side).ready().map(|k| end(&k.relation_id, &k.application));
+    let identity = |side| relations.identity(side).ready().map(|found| end(&found.relation_id, &found.application));
     Ends {
         source_database: database(Side::Source).unwrap_or_default(),
         target_database: database(Side::Target).unwrap_or_default(),
-        source_kratos: kratos(Side::Source).unwrap_or_default(),
-        target_kratos: kratos(Side::Target).unwrap_or_default(),
+        source_identity: identity(Side::Source).unwrap_or_default(),
+        target_identity: identity(Side::Target).unwrap_or_default(),
     }
 }
 

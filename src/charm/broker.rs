@@ -1,4 +1,4 @@
-//! The coordinator stands between Kratos and its consumers, so that the flip is a databag write.
+//! The coordinator stands between the identity app and its consumers, so that the flip is a databag write.
 //! Level-triggered: every run compares what consumers were told with what the journal wants. Once they were
 //! pointed at the target, that side's facts are all it needs: neither the source nor the journal.
 
@@ -17,6 +17,10 @@ pub fn wanted(memory: &Memory, state: Option<&State>) -> Option<Side> {
     // The one thing that leads consumers back: users' writes are on the source again, and it takes new ones.
     if run.is_some_and(|run| run.note(Step::ReverseFlip, reverse::GATES_PASSED).is_some()) {
         return Some(Side::Source);
+    }
+    // A journal that was lost: the fence's rows told whom users are with.
+    if let Some(side) = state.and_then(|state| state.void) {
+        return Some(side);
     }
     if memory.flipped {
         return Some(Side::Target);
@@ -48,8 +52,8 @@ pub fn tell(tools: &HookTools, gathered: &Gathered, state: Option<&State>) -> Re
         return Ok(None);
     }
     let access = match side {
-        Side::Source => &gathered.relations.source_kratos,
-        Side::Target => &gathered.relations.target_kratos,
+        Side::Source => &gathered.relations.source_identity,
+        Side::Target => &gathered.relations.target_identity,
     };
     // Without that side's facts, what consumers have is better than nothing.
     let Some(info) = access.ready() else { return Ok(None) };

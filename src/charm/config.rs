@@ -48,6 +48,7 @@ impl Config {
             settings: Settings {
                 outage_limit: options.number("outage-limit", 30, 86_400, default.outage_limit),
                 max_lag_bytes: options.number("max-lag-bytes", 0, 1 << 40, default.max_lag_bytes),
+                max_kept_wal_bytes: options.number("max-kept-wal-bytes", 0, 1 << 50, default.max_kept_wal_bytes),
                 order: options.choice("order", &ORDERS, default.order),
                 copy_jobs: options.number("copy-jobs", 0, 64, default.copy_jobs as u64) as usize,
                 lock_timeout_ms: options.number("lock-timeout-ms", 1, 60_000, default.lock_timeout_ms),
@@ -194,6 +195,7 @@ mod tests {
             json!({"outage-limit": -1}),
             json!({"outage-limit": "900"}),
             json!({"max-lag-bytes": -1}),
+            json!({"max-kept-wal-bytes": 0.5}),
             json!({"copy-jobs": 65}),
             json!({"lock-timeout-ms": 0}),
             json!({"lock-timeout-ms": 60_001}),

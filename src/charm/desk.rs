@@ -2,7 +2,6 @@
 
 use super::event::Context;
 use super::gather::Gathered;
-use super::relations::CONSUMERS_ENDPOINT;
 use crate::juju::HookTools;
 use std::collections::BTreeMap;
 
@@ -54,13 +53,16 @@ impl Desk<'_> {
             return self.command(action);
         }
         let ours = &self.context.application;
-        format!("juju integrate {ours}:{CONSUMERS_ENDPOINT} <consumer of Kratos>\n{}", self.command(action))
+        let app = self.gathered.applications.app;
+        let (endpoint, title) = (app.consumers_endpoint, app.title);
+        format!("juju integrate {ours}:{endpoint} <consumer of {title}>\n{}", self.command(action))
     }
 
     /// Without consumers a flip reaches nobody.
     pub fn tells_nobody(&self) -> Option<String> {
         let none = self.gathered.relations.consumers.is_empty();
-        none.then(|| format!("; nobody is related to {CONSUMERS_ENDPOINT} yet, so a flip would reach no consumer"))
+        let endpoint = self.gathered.applications.app.consumers_endpoint;
+        none.then(|| format!("; nobody is related to {endpoint} yet, so a flip would reach no consumer"))
     }
 }
 

@@ -3,7 +3,8 @@
 use super::config::{BadOption, Config};
 use super::event::Context;
 use super::memory::Memory;
-use super::relations::{Access, Mistake, RelationsFacts, Side};
+use super::relations::{Access, Identity, Mistake, RelationsFacts, Side};
+use crate::apps::{App, HYDRA};
 use crate::juju::{HookToolError, HookTools};
 use crate::postgres::Server;
 use crate::steps::{Application, Applications, World};
@@ -85,6 +86,11 @@ impl Gathered {
     /// Takes over what a run that is under way was begun with: its databases stay the same to its end, and a name
     /// that cannot be told any more is still known.
     pub fn keep_to(&mut self, context: &Context, kept: &Applications) {
+        let another = self.relations.app.filter(|app| *app != kept.app);
+        if self.relations.mistake.is_some() || another.is_some() {
+            // What is related now is not what the run is about: nothing of it may reach a step.
+            self.applications = Applications { coordinator: context.application.clone(), ..kept.clone() };
+        }
         let (source, target) = (&mut self.applications.source, &mut self.applications.target);
         for (now, kept, option) in
             [(source, &kept.source, "source-application"), (target, &kept.target, "target-application")]
@@ -97,7 +103,15 @@ impl Gathered {
                 now.model.clone_from(&kept.model);
             }
         }
-        self.world = world(context, &self.config, &self.relations, &self.applications);
+        self.applications.app = kept.app;
+        self.world = match another.filter(|_| self.relations.mistake.is_none()) {
+            Some(other) => Err(Lacking::person(format!(
+                "cannot go on: the run that is under way moves {0}, but a {1} is related; remove its relation and integrate \
+                 the {0} again",
+                kept.app.title, other.title
+            ))),
+            None => world(context, &self.config, &self.relations, &self.applications),
+        };
     }
 
     /// What a migration lacks: an option or a relation, whether work that was begun needs it or not.
@@ -110,9 +124,7 @@ impl Gathered {
         if let Err(lacking) = &self.world {
             return Some(lacking.clone());
         }
-        [Side::Source, Side::Target]
-            .into_iter()
-            .find_map(|side| ready(context, self.relations.kratos(side), side.kratos_endpoint()).err())
+        [Side::Source, Side::Target].into_iter().find_map(|side| identity(context, &self.relations, side).err())
     }
 }
 
@@ -120,7 +132,9 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
     let one = |side: Side| {
         let (application, _) = named(config, side);
         let database = database(context, config, relations, side).unwrap_or_default();
-        let Some(info) = relations.kratos(side).ready() else { return Application { database, ..Default::default() } };
+        let Some(info) = relations.identity(side).ready() else {
+            return Application { database, ..Default::default() };
+        };
         let names = info.names(side, application, None).ok();
         Application {
             name: names.as_ref().map_or_else(|| info.application.clone(), |names| names.application.clone()),
@@ -130,7 +144,8 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
             database,
         }
     };
-    Applications { source: one(Side::Source), target: one(Side::Target), coordinator: context.application.clone() }
+    let app = relations.app.unwrap_or_default();
+    Applications { app, source: one(Side::Source), target: one(Side::Target), coordinator: context.application.clone() }
 }
 
 /// The application's and the database's name from config, where they are set.
@@ -151,7 +166,7 @@ fn database(context: &Context, config: &Config, relations: &RelationsFacts, side
         return Err(Lacking::option(context, bad));
     }
     let (application, database) = named(config, side);
-    let info = match (ready(context, relations.kratos(side), side.kratos_endpoint()), database) {
+    let info = match (identity(context, relations, side), database) {
         (Ok(info), _) => info,
         (Err(_), Some(name)) => return Ok(name.to_owned()),
         (Err(lacking), None) => return Err(lacking),
@@ -189,6 +204,7 @@ fn world(
         name => Ok(name.to_owned()),
     };
     Ok(World {
+        app: applications.app,
         source_database: name(Side::Source, &applications.source)?,
         target_database: name(Side::Target, &applications.target)?,
         source: source.server.clone(),
@@ -197,23 +213,44 @@ fn world(
     })
 }
 
+/// The identity application of a side.
+///
+/// # Errors
+/// What its relation lacks, as a sentence.
+pub fn identity<'a>(context: &Context, relations: &'a RelationsFacts, side: Side) -> Result<&'a Identity, Lacking> {
+    let endpoint = side.endpoint_for(relations.app.unwrap_or_default());
+    let told = match relations.app {
+        Some(_) => endpoint.clone(),
+        None => format!("{endpoint} or {}", side.endpoint_for(&HYDRA)),
+    };
+    found(context, relations.identity(side), &endpoint, &told)
+}
+
 /// What belongs at an endpoint; which application that is only the operator knows.
-fn wanted(endpoint: &str) -> &'static str {
-    match endpoint {
-        "source-database" => "<PostgreSQL of the old Kratos>",
-        "target-database" => "<PostgreSQL of the new Kratos>",
-        "source-kratos" => "<old Kratos>:kratos-info",
-        _ => "<new Kratos>:kratos-info",
+fn wanted(endpoint: &str) -> String {
+    let (side, what) = endpoint.split_once('-').unwrap_or((endpoint, ""));
+    let age = if side == "source" { "old" } else { "new" };
+    match App::named(what) {
+        Some(app) => format!("<{age} {}>:{}", app.title, app.consumers_endpoint),
+        None => format!("<PostgreSQL of the {age} Kratos or Hydra>"),
     }
 }
 
-/// What a relation brings, or what it lacks as a sentence.
+/// What a relation brings.
+///
+/// # Errors
+/// What it lacks, as a sentence.
 pub fn ready<'a, T>(context: &Context, access: &'a Access<T>, endpoint: &str) -> Result<&'a T, Lacking> {
+    found(context, access, endpoint, endpoint)
+}
+
+/// What a relation brings, or what it lacks as a sentence, in which its endpoint may be told beside others.
+fn found<'a, T>(context: &Context, access: &'a Access<T>, endpoint: &str, told: &str) -> Result<&'a T, Lacking> {
     match access {
         Access::Ready(value) => Ok(value),
         Access::NoRelation => {
             let command = format!("juju integrate {}:{endpoint} {}", context.application, wanted(endpoint));
-            let sentence = format!("cannot begin: nothing is related to {endpoint}; run {command}");
+            let sentence = format!("cannot begin: nothing is related to {told}; run {command}");
             Err(Lacking { commands: vec![command], ..Lacking::person(sentence) })
         }
         Access::Waiting(waiting) => Err(Lacking {

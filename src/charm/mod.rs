@@ -17,7 +17,7 @@ pub mod watch;
 
 use crate::failpoint;
 use crate::juju::{HookTools, logging};
-use crate::migration::{Phase, Progress, Record, State};
+use crate::migration::{self, Phase, Progress, Record, State};
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::{Store, with_side};
 use crate::worker::control::{self, Handover};
@@ -102,8 +102,10 @@ impl Journal {
         let read = async {
             let store = Store::open(&place.server, &place.database, "charm").await?;
             let state = store.load().await?;
-            if state.active().is_some() {
-                gathered.keep_to(context, &store.applications().await?);
+            if (state.active().is_some() || state.damaged.is_some())
+                && let Some(kept) = store.applications().await?
+            {
+                gathered.keep_to(context, &kept);
             }
             store.keep_applications(&gathered.applications).await?;
             let progress = store.progress().await?;
@@ -165,11 +167,15 @@ pub fn is_finalized(gathered: &Gathered, state: Option<&State>) -> bool {
     }
 }
 
-/// True when consumers were given the target's facts and the journal no longer knows of the migration that did it:
-/// its database was dropped, or brought back from before.
+/// True when users are on the target and the journal no longer knows of the migration that led them there: its database
+/// was dropped or brought back from before, or its records were deleted.
 pub fn is_lost(gathered: &Gathered, state: Option<&State>) -> bool {
-    let forgotten = state.is_some_and(|state| state.run.is_none());
-    forgotten && gathered.memory.flipped && gathered.memory.finalized.is_none()
+    let Some(state) = state.filter(|state| state.run.is_none()) else { return false };
+    let beyond = match state.void {
+        Some(side) => side == migration::Side::Target,
+        None => gathered.memory.flipped,
+    };
+    beyond && gathered.memory.finalized.is_none()
 }
 
 /// A worker on the leader, as soon as both sides are known; none elsewhere, and none once all is done. One that
@@ -198,8 +204,7 @@ fn set_status(
     let lacking = gathered.lacking(context);
     let state = journal.as_ref().ok().map(|journal| &journal.state);
     let finalized = (gathered.leader && is_finalized(gathered, state)).then(|| status::Finalized {
-        target: gather::ready(context, &gathered.relations.target_kratos, Side::Target.kratos_endpoint())
-            .map(|info| info.application.clone()),
+        target: gather::identity(context, &gathered.relations, Side::Target).map(|info| info.application.clone()),
         consumers: gathered.relations.consumers.len(),
         source_related: !retire::source(context, gathered).is_empty(),
         journal_gone: state.is_none_or(|state| state.run.is_none()),

@@ -62,6 +62,8 @@ const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
 const REVISION: Parameter =
     Parameter { name: "revision", form: Form::Number { least: 0, most: i32::MAX as u64, zero: None, default: None } };
 
+const KEEP_RELEASE: Parameter = Parameter { name: "keep-release", form: Form::Flag { default: false } };
+
 /// Every action and its parameters.
 pub const ACTIONS: [(&str, &[Parameter]); 12] = [
     (
@@ -81,7 +83,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
     ),
     ("verify", &[wait(DAY, 600)]),
     ("drain", &[wait(DAY, 600), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK]),
-    ("refresh", &[CHANNEL, REVISION, wait(DAY, 1800)]),
+    ("refresh", &[CHANNEL, REVISION, KEEP_RELEASE, wait(DAY, 1800)]),
     (
         "run-migration",
         &[
@@ -99,6 +101,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
         &[
             CHANNEL,
             REVISION,
+            KEEP_RELEASE,
             Parameter {
                 name: "until",
                 form: Form::Choice {
@@ -159,7 +162,13 @@ impl Parameters {
                 }
             }
         }
-        Ok(Self(values))
+        let taken = Self(values);
+        match ["channel", "revision"].into_iter().find(|name| taken.0.contains_key(name)) {
+            Some(name) if taken.flag("keep-release") => Err(format!(
+                "cannot {action}: keep-release=true leaves the target at its release, {name} moves it to another; give one of them"
+            )),
+            _ => Ok(taken),
+        }
     }
 
     /// A number; 0 when there is none.

@@ -4,34 +4,34 @@
 use super::event::Context;
 use super::gather::Gathered;
 use super::relations::Access;
-use super::relations::kratos_info::is_anonymous;
+use super::relations::identity::is_anonymous;
 use crate::juju::HookTools;
 
 /// What is still to be typed by a person who wants to get rid of the source: empty once nothing of it is related.
 /// Each line is a command.
 pub fn source(context: &Context, gathered: &Gathered) -> Vec<String> {
     let relations = &gathered.relations;
-    let kratos = end(&relations.source_kratos, |info| (&info.relation_id, &info.application));
+    let identity = end(&relations.source_identity, |info| (&info.relation_id, &info.application));
     let database = end(&relations.source_database, |database| (&database.relation_id, &database.application));
-    let mut commands: Vec<String> = [&kratos, &database]
+    let mut commands: Vec<String> = [&identity, &database]
         .into_iter()
         .flatten()
         .map(|(relation_id, application)| removal(context, relation_id, application))
         .collect();
     let source = &gathered.applications.source;
-    if kratos.is_some() && !source.name.is_empty() {
+    if identity.is_some() && !source.name.is_empty() {
         commands.push(format!("juju remove-application {}{}", source.model_flag(), source.name));
     }
     commands
 }
 
-/// How to do without the coordinator. A consumer takes only one `kratos_info` relation, so ours has to go before
+/// How to do without the coordinator. A consumer takes only one relation of the kind, so ours has to go before
 /// the other comes; it keeps the address it has for that moment. A consumer in another model is moved there, by its
 /// own operator: until then nothing is named that would take the coordinator away from it.
 pub fn coordinator(tools: &HookTools, context: &Context, gathered: &Gathered) -> Vec<String> {
     let mut commands = Vec::new();
     let mut elsewhere = false;
-    if let Some((_, target)) = end(&gathered.relations.target_kratos, |info| (&info.relation_id, &info.application)) {
+    if let Some((_, target)) = end(&gathered.relations.target_identity, |info| (&info.relation_id, &info.application)) {
         for consumer in &gathered.relations.consumers {
             // A relation that goes away meanwhile needs no command.
             let Ok(Some(name)) = tools.remote_application(&consumer.relation_id) else { continue };
@@ -40,7 +40,7 @@ pub fn coordinator(tools: &HookTools, context: &Context, gathered: &Gathered) ->
                 continue;
             }
             commands.push(removal(context, &consumer.relation_id, &name));
-            commands.push(format!("juju integrate {target}:kratos-info {name}"));
+            commands.push(format!("juju integrate {target}:{} {name}", gathered.applications.app.consumers_endpoint));
         }
     }
     if !elsewhere {

@@ -31,7 +31,7 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
         let mut data = data(state, progress);
         data["lacking"] = json!(found);
         data["consumers-use"] = json!(consumers_use(desk).name());
-        if journal.is_err() {
+        if journal.is_err() || state.damaged.is_some() {
             data["phase"] = json!("unknown");
         }
         data.to_string()
@@ -65,6 +65,7 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
     }
     let waited = progress.waiting.as_ref().filter(|_| state.request.is_some()).map(|w| w.next.clone());
     let usual = || match journal {
+        Ok(_) if state.damaged.is_some() => desk.command("rollback"),
         Ok(_) => desk.command(plan::usual_next(state)),
         Err(_) => desk.command("show"),
     };
@@ -124,7 +125,8 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
     for (label, side, application) in
         [("source", Side::Source, &applications.source), ("target", Side::Target, &applications.target)]
     {
-        let name = if application.name.is_empty() { "no Kratos" } else { &application.name };
+        let none = format!("no {}", applications.app.title);
+        let name = if application.name.is_empty() { &none } else { &application.name };
         let database = if application.database.is_empty() { "not known yet" } else { &application.database };
         let server = gathered.relations.database(side).ready();
         let server = server.map_or_else(|| "a server not known yet".to_owned(), |found| found.server.address());
@@ -167,7 +169,10 @@ fn step_line(run: &Run, step: Step, progress: &Progress) -> String {
         Status::Undoing => "[<]",
     };
     let detail = match (known.status, known.started, known.done) {
-        (Status::Done, Some(from), Some(to)) => format!("{:.1} s", (to - from) as f64 / 1000.0),
+        (Status::Done, Some(from), Some(to)) => {
+            let choice = run.output(step, "choice").and_then(Value::as_str).map(|said| format!(", {said}"));
+            format!("{:.1} s{}", (to - from) as f64 / 1000.0, choice.unwrap_or_default())
+        }
         (Status::Doing, ..) if progress.step == step.name() => progress.text.clone(),
         (Status::Failed, ..) => known.failure.map(|f| f.sentence).unwrap_or_default(),
         _ => String::new(),

@@ -29,7 +29,7 @@ pub struct View<'a> {
 /// What is still of interest after `finalize`: the way of the target's facts to the consumers.
 #[derive(Clone, Debug)]
 pub struct Finalized {
-    /// The target's Kratos, or why its facts do not come.
+    /// The target application, or why its facts do not come.
     pub target: Result<String, Lacking>,
     /// How many consumers take them from us.
     pub consumers: usize,
@@ -52,7 +52,10 @@ pub fn status(view: &View<'_>) -> (StatusKind, String) {
     }
     if let Some(lacking) = view.lacking {
         let kind = if lacking.person { StatusKind::Blocked } else { StatusKind::Waiting };
-        return (kind, format!("{}{}", lacking.sentence, meanwhile(view)));
+        let message = format!("{}{}", lacking.sentence, meanwhile(view));
+        // In an outage what ends it comes before what is lacking.
+        let cure = if message.contains("; next: ") { String::new() } else { cure(view, lacking) };
+        return (kind, next(message, &cure));
     }
     match view.journal {
         Err(sentence) => (StatusKind::Waiting, sentence.to_owned()),
@@ -64,6 +67,16 @@ pub fn status(view: &View<'_>) -> (StatusKind, String) {
 /// Every status that names a command ends like this.
 fn next(message: impl std::fmt::Display, command: &str) -> String {
     if command.is_empty() { message.to_string() } else { format!("{message}; next: {command}") }
+}
+
+/// What cures what is lacking, unless the sentence ends with it; what takes several commands is shown one by one.
+fn cure(view: &View<'_>, lacking: &Lacking) -> String {
+    match lacking.commands.as_slice() {
+        [] => String::new(),
+        [one] if lacking.sentence.ends_with(one.as_str()) => String::new(),
+        [one] => one.clone(),
+        _ => command(view, "show"),
+    }
 }
 
 /// The same for a sentence that may name its own command.
@@ -84,8 +97,8 @@ pub fn after_failure(goal: Option<Goal>, action: &str, state: &State) -> String 
 
 /// What is true when the journal was lost after the flip, and how to go on without it.
 pub fn journal_lost(context: &Context, gathered: &Gathered) -> String {
-    let (target, ours) = (Side::Target.kratos_endpoint(), &context.application);
-    let name = gathered.relations.target_kratos.ready().map_or(target, |info| info.application.as_str());
+    let (target, ours) = (Side::Target.endpoint_for(gathered.applications.app), &context.application);
+    let name = gathered.relations.target_identity.ready().map_or(target, |info| info.application.clone());
     let database = gathered.journal.as_ref().map_or("the journal's database", |place| place.database.as_str());
     format!(
         "{database} holds no migration any more, but consumers use {name}, so nothing is undone or begun; stay on \
@@ -228,11 +241,7 @@ fn flows_back_no_more(run: &Run) -> Option<String> {
 
 /// Rows that the comparison found to differ, if it found any.
 pub fn differing(run: &Run) -> Option<String> {
-    let different = run.output(Step::Verify, "rows-different")?.as_u64()?;
-    (different > 0).then(|| {
-        let found = run.output(Step::Verify, "found").and_then(|f| f.as_str()).unwrap_or("rows differ");
-        format!("cannot finalize: {found}; look at these rows on both sides")
-    })
+    run.differing().map(|found| format!("cannot finalize: {found}; look at these rows on both sides"))
 }
 
 /// How much longer writes may stay stopped.
@@ -309,9 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lacking_ends_with_its_cure_once() {
+        let (state, progress) = (State::default(), Progress::default());
+        let shown = |sentence: &str, commands: &[&str]| {
+            let commands = commands.iter().map(|command| (*command).to_owned()).collect();
+            let lacking = Lacking { commands, ..Lacking::person(sentence) };
+            status(&View { lacking: Some(&lacking), ..view(&state, &progress) }).1
+        };
+        assert_eq!(shown("cannot go", &["juju a"]), "cannot go; next: juju a");
+        assert_eq!(shown("cannot go; run juju a", &["juju a"]), "cannot go; run juju a");
+        assert_eq!(shown("cannot go", &["juju a", "juju b"]), "cannot go; next: juju run coordinator/leader show");
+    }
+
+    #[test]
     fn a_bad_option_does_not_hide_the_lease() {
         let order = Order::MigrateFirst;
-        let state = state(vec![Record::RunStarted { run: "r".into(), order, strict: false, reason: "test".into() }]);
+        let state = state(vec![Record::RunStarted {
+            run: "r".into(),
+            order,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        }]);
         let progress = Progress { lease_until: Some(61_000), ..Progress::default() };
         let lacking = Lacking::person("cannot use the option order: …");
         let mut view = view(&state, &progress);

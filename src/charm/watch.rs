@@ -6,6 +6,7 @@ use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
 use crate::postgres::UNREACHABLE_CURE;
+use crate::steps::mend::MENDED;
 use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -183,9 +184,26 @@ fn still(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress)
 /// What was reached, in one sentence.
 pub fn sentence(request: &Request, state: &State) -> String {
     let run = state.run.as_ref();
+    let kept = run.and_then(|run| run.keeps.as_deref());
     match request.goal {
-        Goal::Refreshed => "the target application has its new revision".into(),
+        Goal::Refreshed => match kept {
+            Some(release) => format!("the target application keeps the source's release, {release}"),
+            None => "the target application has its new revision".into(),
+        },
+        Goal::Following if run.is_some_and(|run| run.phase == Phase::Flipped) => {
+            let mended = run.and_then(|run| run.note(Step::WayBack, MENDED));
+            let rows = |name: &str| mended.and_then(|mended| mended.get(name)).and_then(Value::as_u64).unwrap_or(0);
+            format!(
+                "new writes flow back to the source again ({} rows were deleted there and {} written); rollback leads \
+                 back until finalize",
+                rows("rows-deleted"),
+                rows("rows-copied")
+            )
+        }
         Goal::Following => "the target follows the source".into(),
+        Goal::Migrated if kept.is_some() => {
+            "the target keeps the source's schema, and its server passed every gate".into()
+        }
         Goal::Migrated => "the target's schema is migrated and its server passed every gate".into(),
         Goal::Drained if run.is_some_and(|r| r.order == Order::Documented && !r.is_done(Step::Migrate)) => {
             "writes are stopped and the target has everything; migrate its schema within the lease".into()
@@ -200,6 +218,10 @@ pub fn sentence(request: &Request, state: &State) -> String {
         Goal::RolledBack if run.is_some_and(|run| run.is_done(Step::ReverseFlip)) => {
             "users are back on the source with everything they wrote on the target, nothing of ours is left in either \
              database"
+                .into()
+        }
+        Goal::RolledBack if state.void.is_some() => {
+            "the source takes writes, nothing of ours is left in either database; the journal was lost and begins anew"
                 .into()
         }
         Goal::RolledBack if run.is_none() => "nothing was begun here, so there is nothing to undo".into(),
@@ -218,7 +240,9 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
         }
     };
     let of = |step: Step, name: &str| output(run, step, name);
-    put("engine", run.note(Step::Copy, "engine").and_then(Value::as_str).map(str::to_owned));
+    let engine = || run.note(Step::Copy, "engine").and_then(Value::as_str).map(str::to_owned);
+    put("engine", of(Step::Copy, "engine").or_else(engine));
+    put("choice", of(Step::Copy, "choice"));
     put("bytes-copied", of(Step::Copy, "bytes-copied").or(progress.bytes_copied.map(|n| n.to_string())));
     put("rows-copied", of(Step::Copy, "rows-copied").or(progress.rows_copied.map(|n| n.to_string())));
     put("drain-ms", of(Step::Drain, "drain-ms"));

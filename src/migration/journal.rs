@@ -25,6 +25,9 @@ pub struct Request {
     pub channel: String,
     /// Charm revision for the refresh; 0 = the channel's newest.
     pub revision: u64,
+    /// The target keeps the source's release: only the database moves. Requests of older charms do not tell.
+    #[serde(default)]
+    pub keep_release: bool,
     /// Seconds given to the application's schema migration; 0 = estimated.
     pub migration_timeout: u64,
     /// `finalize`: leave a minimal fence on the source.
@@ -46,6 +49,7 @@ impl Request {
             with_refresh: false,
             channel: String::new(),
             revision: 0,
+            keep_release: false,
             migration_timeout: 0,
             keep_source_fenced: true,
             accept_unverified: false,
@@ -77,6 +81,9 @@ pub enum Record {
         strict: bool,
         /// Why this order was taken.
         reason: String,
+        /// The release that the target keeps, when only the database moves. Records of older charms do not tell.
+        #[serde(default)]
+        keeps: Option<String>,
     },
     /// A step is about to touch something.
     Started {
@@ -139,6 +146,13 @@ pub enum Record {
         /// How many consumer relations were written.
         consumers: usize,
     },
+    /// What stands before it counts no more: records were missing, and the databases were asked instead.
+    Void {
+        /// What was wrong with the journal.
+        reason: String,
+        /// The side that takes writes.
+        side: Side,
+    },
 }
 
 impl Record {
@@ -159,6 +173,7 @@ impl Record {
             Record::Undone { step } => format!("undone/{}", step.name()),
             Record::RunEnded => "run-ended".into(),
             Record::Brokered { .. } => "brokered".into(),
+            Record::Void { .. } => "void".into(),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Phase {
             Idle => &[Prepared, RollingBack],
             Prepared => &[Copying, RollingBack],
             Copying => &[Following, RollingBack],
-            // A lost slot means a new copy.
+            // A lost slot means a repair, or a new copy.
             Following => &[Copying, Migrating, Fenced, RollingBack],
             Migrating => &[Following, Drained, RollingBack],
             // A lifted fence (its lease ran out) goes back to following.

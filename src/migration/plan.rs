@@ -1,6 +1,7 @@
 //! What comes next: pure functions of the journal. Refusals are decided here and nowhere else.
 
 use super::goal::Goal;
+use super::journal::Request;
 use super::phase::Phase;
 use super::replay::{Run, State, Status};
 use super::runbook::{Order, REVERSAL, Step};
@@ -18,6 +19,8 @@ pub enum Next {
     Undo(Step),
     /// Close the run.
     End,
+    /// Nothing is known of a run: remove what the databases show of one that was ours.
+    Sweep,
     /// The goal is reached.
     Reached,
     /// A rollback was asked for, but the target already took writes.
@@ -31,6 +34,7 @@ pub fn next(state: &State) -> Next {
     let Some(request) = &state.request else { return Next::Rest };
     let Some(run) = state.active() else {
         return match request.goal {
+            Goal::RolledBack if state.run.is_none() => Next::Sweep,
             Goal::RolledBack | Goal::Finalized => Next::Reached,
             _ => Next::Begin,
         };
@@ -48,6 +52,11 @@ pub fn next(state: &State) -> Next {
             (false, Err(_)) => Next::TooLate,
         };
     }
+    if request.goal == Goal::Following && run.may_mend() {
+        // Rows that the comparison misses on the target are on the source, and nowhere else.
+        let compared = run.is_done(Step::Verify);
+        return Next::Do(if compared { Step::FollowBack } else { Step::Verify });
+    }
     if compares_first(run, request.goal) {
         return Next::Do(Step::Verify);
     }
@@ -63,6 +72,18 @@ fn compares_first(run: &Run, goal: Goal) -> bool {
     let failed = run.status(Step::Verify) == Status::Failed || run.must_compare();
     let onwards = matches!(goal, Goal::Drained | Goal::Migrated | Goal::Flipped);
     failed && onwards && run.is_done(Step::Snapshot) && !run.is_done(Step::Verify) && !run.is_done(Step::HandOver)
+}
+
+/// What a request asks for against what the run that is under way was begun for.
+pub fn contradicts(action: &str, request: &Request, state: &State) -> Option<Refusal> {
+    let asks_for_another = !request.channel.is_empty() || request.revision > 0;
+    let found = match &state.active()?.keeps {
+        Some(release) if asks_for_another => format!("keeps the source's release, {release}"),
+        None if request.keep_release => "was begun for another release".to_owned(),
+        _ => return None,
+    };
+    let sentence = format!("cannot {action}: the run that is under way {found}; run rollback, then this action again");
+    Some(Refusal { sentence, instead: "rollback".to_owned() })
 }
 
 /// Users go back to the source first; then everything is undone.
@@ -90,6 +111,8 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
     let place = |s: Step| book.iter().position(|b| *b == s);
     let last = match goal {
         Goal::Refreshed => Step::Refresh,
+        // A lost way back was made anew.
+        Goal::Following if run.phase == Phase::Flipped => Step::FollowBack,
         // What is following was lost after the schema migration: catching up makes it good.
         Goal::Following if run.order == Order::MigrateFirst && run.is_done(Step::Migrate) => Step::CatchUp,
         Goal::Following => Step::Follow,
@@ -169,6 +192,8 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
         Goal::Following if phase == Phase::Migrating => {
             refuse("the target's schema migration is under way", "run-migration")
         }
+        // What was lost is the way back.
+        Goal::Following if run.is_some_and(Run::may_mend) => Ok(()),
         Goal::Following if matches!(phase, Phase::Opened | Phase::Flipped) => {
             refuse("users are already on the target", if phase == Phase::Opened { "flip-traffic" } else { "finalize" })
         }
@@ -268,8 +293,9 @@ pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
 
 /// The sentence for a rollback after the open where no way back exists.
 pub fn too_late(run: &Run) -> String {
+    let cure = if run.may_mend() { "run replicate, which makes it anew, or stay" } else { "stay" };
     format!(
-        "cannot roll back: the target already took writes (phase {}), and there is no way back for them: {}; stay on \
+        "cannot roll back: the target already took writes (phase {}), and there is no way back for them: {}; {cure} on \
          the target",
         run.phase,
         run.way_back().err().unwrap_or_default()
@@ -296,8 +322,43 @@ pub fn usual_next(state: &State) -> &'static str {
         Phase::Drained if run.order == Order::Documented && !run.is_done(Step::Refresh) => "refresh",
         Phase::Drained if run.order == Order::Documented && !migrated => "run-migration",
         Phase::Drained | Phase::Opened => "flip-traffic",
+        Phase::Flipped if run.may_mend() && run.differing().is_none() => "replicate",
         Phase::Flipped => "finalize",
         Phase::Reversing | Phase::RollingBack => "rollback",
         Phase::Finalized => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::{Entry, Record};
+
+    #[test]
+    fn a_run_keeps_the_release_or_moves_to_another_to_its_end() {
+        let begun = |keeps: Option<&str>| {
+            let record = Record::RunStarted {
+                run: "0badcafe".into(),
+                order: Order::MigrateFirst,
+                strict: false,
+                reason: "test".into(),
+                keeps: keeps.map(str::to_owned),
+            };
+            State::replay(&[Entry { seq: 1, at: 0, record }]).unwrap()
+        };
+        let plain = Request::plain("migrate", Goal::Flipped);
+        let keeping = Request { keep_release: true, ..plain.clone() };
+        let moving = Request { channel: "1.3/stable".into(), ..plain.clone() };
+        let refused =
+            |request: &Request, state: &State| contradicts("migrate", request, state).map(|found| found.sentence);
+        for request in [&plain, &keeping, &moving] {
+            assert_eq!(refused(request, &State::default()), None);
+        }
+        let (kept, other) = (begun(Some("2.3.0")), begun(None));
+        assert!(refused(&moving, &kept).unwrap().contains("keeps the source's release, 2.3.0; run rollback"));
+        assert!(refused(&keeping, &other).unwrap().contains("was begun for another release; run rollback"));
+        for (request, state) in [(&plain, &kept), (&keeping, &kept), (&plain, &other), (&moving, &other)] {
+            assert_eq!(refused(request, state), None);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the journal means: the one total function that replays it.
 
 use super::failure::Failure;
+use super::goal::Goal;
 use super::journal::{Entry, Record, Request, Side};
 use super::phase::Phase;
 use super::runbook::{Order, REVERSAL, Step, runbook};
@@ -101,6 +102,8 @@ pub struct Run {
     pub strict: bool,
     /// Why this order was taken.
     pub reason: String,
+    /// The release that the target keeps, when only the database moves.
+    pub keeps: Option<String>,
     /// Where it is.
     pub phase: Phase,
     /// Its steps; those never begun are absent.
@@ -143,6 +146,22 @@ impl Run {
             Some(true) => Ok(()),
             _ => Err(text(self.output(Step::WayBack, "closed-because")).unwrap_or("it was never prepared".to_owned())),
         }
+    }
+
+    /// True when users are on the target and the way back that they had was lost: it can be made anew.
+    pub fn may_mend(&self) -> bool {
+        let had_one = self.output(Step::WayBack, "open").and_then(Value::as_bool) == Some(true);
+        self.phase == Phase::Flipped && had_one && self.way_back().is_err()
+    }
+
+    /// What the comparison found to differ between source and target, in words.
+    pub fn differing(&self) -> Option<&str> {
+        if !self.is_done(Step::Verify) || self.output(Step::Verify, "rows-different").and_then(Value::as_u64) == Some(0)
+        {
+            return None;
+        }
+        let found = self.output(Step::Verify, "found").and_then(Value::as_str);
+        Some(found.unwrap_or("rows differ between source and target"))
     }
 
     /// True while the last comparison found differences: nothing goes on before another one finds none.
@@ -197,6 +216,10 @@ pub struct State {
     pub last_request: Option<Request>,
     /// Position of the last record.
     pub seq: i64,
+    /// Why the journal cannot be trusted: then it is known of no run, and only a rollback can be asked for.
+    pub damaged: Option<String>,
+    /// The side that took writes when a damaged journal was given up, until a new run begins.
+    pub void: Option<Side>,
 }
 
 impl State {
@@ -229,6 +252,14 @@ impl State {
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
         let illegal = |what: String| Illegal { seq: entry.seq, what };
         self.seq = entry.seq;
+        if let Record::Void { reason, side } = &entry.record {
+            self.give_up(reason, *side);
+            return Ok(());
+        }
+        if let Some(found) = self.damaged.clone() {
+            self.apply_damaged(entry, &found);
+            return Ok(());
+        }
         match &entry.record {
             Record::Requested(request) => {
                 self.request = Some(request.clone());
@@ -242,7 +273,7 @@ impl State {
                 self.failure = failure.clone();
                 return Ok(());
             }
-            Record::RunStarted { run, order, strict, reason } => {
+            Record::RunStarted { run, order, strict, reason, keeps } => {
                 if self.active().is_some() {
                     return Err(illegal("a run began while another was under way".into()));
                 }
@@ -251,6 +282,7 @@ impl State {
                     order: *order,
                     strict: *strict,
                     reason: reason.clone(),
+                    keeps: keeps.clone(),
                     phase: Phase::Idle,
                     steps: BTreeMap::new(),
                     started: entry.at,
@@ -259,6 +291,7 @@ impl State {
                     lost: None,
                     brokered: None,
                 });
+                self.void = None;
                 return Ok(());
             }
             _ => {}
@@ -266,12 +299,75 @@ impl State {
         let run = self.run.as_mut().ok_or_else(|| illegal("it belongs to no run".into()))?;
         run.apply(entry).map_err(illegal)
     }
+
+    /// Records are missing, or do not fit: what the rest says of a run is not to be trusted. Of what was asked for only
+    /// a rollback stands.
+    pub fn damage(&mut self, found: &str) {
+        if self.damaged.is_some() {
+            return;
+        }
+        self.damaged = Some(found.to_owned());
+        self.run = None;
+        if self.request.as_ref().is_none_or(|request| request.goal != Goal::RolledBack) {
+            self.last_request = self.request.take().or(self.last_request.take());
+            self.failure = Some(unreadable(found));
+        }
+    }
+
+    /// What to say of a damaged journal, with its cure; `None` for one that is whole.
+    pub fn unreadable(&self) -> Option<Failure> {
+        self.damaged.as_deref().map(unreadable)
+    }
+
+    /// Takes one record into a damaged journal: only a rollback that is asked for, and its end.
+    fn apply_damaged(&mut self, entry: &Entry, found: &str) {
+        match &entry.record {
+            Record::Requested(request) if request.goal == Goal::RolledBack => {
+                self.request = Some(request.clone());
+                self.request_seq = entry.seq;
+                self.failure = None;
+            }
+            Record::Settled { request, failure } if *request == self.request_seq && self.request.is_some() => {
+                self.last_request = self.request.take();
+                self.failure = Some(failure.clone().unwrap_or_else(|| unreadable(found)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins anew: what was asked for is at its end with it.
+    fn give_up(&mut self, reason: &str, side: Side) {
+        let last_request = self.request.take().or(self.last_request.take());
+        let beyond = || {
+            Failure::operator(
+                "roll back",
+                format!("{reason}, and the target takes writes already"),
+                "stay on the target; show names the commands that take the coordinator away",
+            )
+            .cured_by("show")
+        };
+        let failure = (side == Side::Target).then(beyond);
+        *self = State { seq: self.seq, last_request, failure, void: Some(side), ..State::default() };
+    }
+}
+
+/// The sentence about a damaged journal, with its cure.
+fn unreadable(found: &str) -> Failure {
+    Failure::operator(
+        "read the journal",
+        format!("{found}, so what was begun is not known any more"),
+        "run rollback, which removes everything of ours from both databases",
+    )
+    .cured_by("rollback")
 }
 
 impl Run {
     fn apply(&mut self, entry: &Entry) -> Result<(), String> {
         match &entry.record {
             Record::Started { step } => {
+                if *step == Step::FollowBack && self.is_done(*step) && self.may_mend() {
+                    self.reopen(&[*step])?;
+                }
                 let state = self.step(*step, Kind::Started)?;
                 state.started.get_or_insert(entry.at);
                 state.failure = None;
@@ -326,7 +422,7 @@ impl Run {
                 self.brokered = Some(*side);
                 Ok(())
             }
-            Record::Requested(_) | Record::Settled { .. } | Record::RunStarted { .. } => Ok(()),
+            Record::Requested(_) | Record::Settled { .. } | Record::RunStarted { .. } | Record::Void { .. } => Ok(()),
         }
     }
 
@@ -371,7 +467,6 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migration::Goal;
 
     fn play(records: Vec<Record>) -> Result<State, Illegal> {
         let entries: Vec<Entry> = records
@@ -383,7 +478,7 @@ mod tests {
     }
 
     fn begun(order: Order) -> Vec<Record> {
-        vec![Record::RunStarted { run: "0badcafe".into(), order, strict: false, reason: "test".into() }]
+        vec![Record::RunStarted { run: "0badcafe".into(), order, strict: false, reason: "test".into(), keeps: None }]
     }
 
     fn done(records: &mut Vec<Record>, steps: &[Step]) {
@@ -518,6 +613,36 @@ mod tests {
         assert_eq!(state.request.map(|request| request.goal), Some(Goal::RolledBack));
         let state = play(vec![ask(Goal::RolledBack), Record::Settled { request: 1, failure: None }]).unwrap();
         assert_eq!(state.request, None);
+    }
+
+    #[test]
+    fn a_damaged_journal_knows_of_a_rollback_and_of_nothing_else() {
+        let ask = |goal| Record::Requested(Request::plain("test", goal));
+        let mut records = vec![ask(Goal::Drained)];
+        records.extend(begun(Order::Documented));
+        let mut state = play(records).unwrap();
+        let take = |state: &mut State, record: Record| {
+            let entry = Entry { seq: state.seq + 1, at: 0, record };
+            state.apply(&entry).unwrap();
+        };
+        state.damage("3 of 9 records are gone");
+        assert_eq!((state.active(), state.request.is_none()), (None, true));
+        let cure = |state: &State| state.failure.clone().unwrap().action.unwrap();
+        assert_eq!(cure(&state), "rollback");
+        // What would not fit is taken for what it is: a remnant.
+        take(&mut state, Record::Started { step: Step::Copy });
+        take(&mut state, ask(Goal::Flipped));
+        assert_eq!(state.request, None);
+        take(&mut state, ask(Goal::RolledBack));
+        assert_eq!(super::super::plan::next(&state), super::super::Next::Sweep);
+        let mut other = state.clone();
+        take(&mut state, Record::Void { reason: "records are gone".into(), side: Side::Source });
+        assert_eq!((&state.damaged, state.void, &state.failure), (&None, Some(Side::Source), &None));
+        assert_eq!(state.last_request.unwrap().goal, Goal::RolledBack);
+        take(&mut other, Record::Void { reason: "records are gone".into(), side: Side::Target });
+        assert_eq!(cure(&other), "show");
+        take(&mut other, begun(Order::Documented).remove(0));
+        assert_eq!(other.void, None);
     }
 
     #[test]

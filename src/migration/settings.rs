@@ -44,6 +44,10 @@ pub struct Settings {
     pub outage_limit: u64,
     /// A fence is refused while the target is further behind than this, in bytes of WAL.
     pub max_lag_bytes: u64,
+    /// A slot that keeps more WAL than this, in bytes, is given up; 0 = by the database's size. Requests in journals of
+    /// older charms have no such field.
+    #[serde(default)]
+    pub max_kept_wal_bytes: u64,
     /// The order asked for.
     pub order: OrderChoice,
     /// Parallel copy streams; 0 = as many as fit.
@@ -62,6 +66,7 @@ impl Default for Settings {
         Self {
             outage_limit: 900,
             max_lag_bytes: 16 * 1024 * 1024,
+            max_kept_wal_bytes: 0,
             order: OrderChoice::Auto,
             copy_jobs: 0,
             engine: Engine::Auto,

@@ -2,7 +2,7 @@
 
 use super::connect::Session;
 use super::error::{Error, Result};
-use super::names::{JOURNAL_SCHEMA, PREFIX};
+use super::names::{JOURNAL_SCHEMA, PREFIX, RunId};
 use super::{locks, publication, slot, subscription};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub struct Leftover {
     pub kind: LeftoverKind,
     /// Its name; with its table for a trigger.
     pub name: String,
-    /// The statement that removes it, where a statement is enough.
+    /// The statements that remove it; the sweep has ways of its own for subscriptions, publications and slots.
     pub removal: String,
 }
 
@@ -80,10 +80,13 @@ fn kind(word: &str) -> LeftoverKind {
 
 const OURS: &str = "
     WITH here AS (SELECT oid FROM pg_database WHERE datname = current_database())
-    SELECT 'subscription', subname::text, '' FROM pg_subscription
+    SELECT 'subscription', subname::text, format('ALTER SUBSCRIPTION %1$I DISABLE; '
+        'ALTER SUBSCRIPTION %1$I SET (slot_name = NONE); DROP SUBSCRIPTION %1$I', subname) FROM pg_subscription
     WHERE starts_with(subname, $1) AND subdbid = (SELECT oid FROM here)
-    UNION ALL SELECT 'publication', pubname::text, '' FROM pg_publication WHERE starts_with(pubname, $1)
-    UNION ALL SELECT 'slot', slot_name::text, '' FROM pg_replication_slots
+    UNION ALL SELECT 'publication', pubname::text, format('DROP PUBLICATION IF EXISTS %I', pubname) FROM pg_publication WHERE starts_with(pubname, $1)
+    UNION ALL SELECT 'slot', slot_name::text,
+        format('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %L', slot_name)
+    FROM pg_replication_slots
     WHERE starts_with(slot_name, $1) AND database = current_database()
     UNION ALL SELECT 'origin', roname, format('SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname = %L', roname)
     FROM pg_replication_origin WHERE starts_with(roname, $1)
@@ -129,6 +132,14 @@ pub async fn sweep(session: &Session, leftovers: &[Leftover]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl Leftover {
+    /// The run that made it, where its name tells.
+    pub fn run(&self) -> Option<RunId> {
+        let rest = self.name.strip_prefix(PREFIX)?.strip_prefix('_')?;
+        RunId::parse(rest.get(..8)?)
+    }
 }
 
 impl std::fmt::Display for Leftover {

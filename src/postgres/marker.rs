@@ -114,7 +114,7 @@ pub async fn wait_marker(target: &Session, token: &str, limit: Duration) -> Resu
 /// [`Error::Found`] when slot or subscription is gone or the slot is lost: then nothing may be concluded.
 pub async fn drained(source: &Session, target: &Session, slot: &str, point: &DrainPoint) -> Result<DrainState> {
     let doing = format!("drain into database {} on {}", target.database, target.address);
-    let cure = "run replicate for a new copy, or rollback";
+    let cure = "run replicate, which repairs or copies anew, or rollback";
     let l0: PgLsn = point
         .l0
         .parse()

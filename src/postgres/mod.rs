@@ -1,6 +1,7 @@
 //! PostgreSQL only: connections, catalogs, slots, copying, the fence, comparison.
 //! Knows neither Juju nor migrations.
 
+pub mod blockers;
 pub mod compare;
 pub mod connect;
 pub mod copy;
@@ -12,9 +13,11 @@ mod locks;
 pub mod marker;
 pub mod names;
 pub mod others;
+pub mod patroni;
 pub mod publication;
 mod pulse;
 pub mod reach;
+pub mod repair;
 pub mod replication;
 pub mod reset;
 pub mod reverse;

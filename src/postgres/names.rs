@@ -30,6 +30,12 @@ impl RunId {
         good.then(|| Self(text.to_owned()))
     }
 
+    /// The run that an object of ours belongs to, by its name; `None` for one that belongs to every run.
+    pub fn of(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(PREFIX)?.strip_prefix('_')?;
+        Self::parse(rest.strip_suffix("_reverse").unwrap_or(rest))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -109,5 +115,8 @@ mod tests {
         assert_eq!(RunId::parse(run.as_str()), Some(run.clone()));
         assert!(run.reverse().len() <= 63);
         assert_eq!(RunId::parse("XYZ"), None);
+        assert_eq!(RunId::of(&run.forward()), Some(run.clone()));
+        assert_eq!(RunId::of(&run.reverse()), Some(run));
+        assert_eq!(RunId::of(FENCE_TRIGGER), None);
     }
 }

@@ -26,6 +26,8 @@ pub struct SlotState {
     pub safe_wal_size: Option<i64>,
     /// Bytes of WAL written on the server beyond what is confirmed.
     pub lag_bytes: Option<i64>,
+    /// Bytes of WAL that the server keeps because of this slot.
+    pub kept_bytes: Option<i64>,
     /// What the server counted of this slot's work: bytes decoded so far, and a sign that changes when the counts
     /// of the whole server were lost (a crash) or reset. A slot made anew under the same name counts from 0.
     pub decoded: Option<(i64, String)>,
@@ -64,12 +66,13 @@ pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> 
     let row = source
         .query_opt(
             "SELECT s.plugin::text, s.database::text, restart_lsn, confirmed_flush_lsn, active_pid, wal_status, safe_wal_size,
-                    pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                                         ELSE pg_current_wal_lsn() END, confirmed_flush_lsn)::int8,
+                    pg_wal_lsn_diff(w.written, confirmed_flush_lsn)::int8, pg_wal_lsn_diff(w.written, restart_lsn)::int8,
                     d.total_bytes,
                     format('%s %s %s', d.stats_reset, b.stats_reset, pg_postmaster_start_time())
              FROM pg_replication_slots s LEFT JOIN pg_stat_replication_slots d USING (slot_name)
                  CROSS JOIN pg_stat_bgwriter b
+                 CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                         ELSE pg_current_wal_lsn() END AS written) w
              WHERE slot_name = $1",
             &[&name],
         )
@@ -84,7 +87,8 @@ pub async fn observe(source: &Session, name: &str) -> Result<Option<SlotState>> 
         wal_status: row.get(5),
         safe_wal_size: row.get(6),
         lag_bytes: row.get(7),
-        decoded: row.get::<_, Option<i64>>(8).map(|bytes| (bytes, row.get(9))),
+        kept_bytes: row.get(8),
+        decoded: row.get::<_, Option<i64>>(9).map(|bytes| (bytes, row.get(10))),
     }))
 }
 

@@ -6,6 +6,7 @@ use super::inspect::cluster_identity;
 use super::locks;
 use super::names::{ident, literal};
 use super::server::{Password, Server};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
 
@@ -117,6 +118,26 @@ async fn keep_quiet(session: &Session, doing: &str) -> Result<()> {
         .map_err(Error::doing(doing))
 }
 
+/// Errors that the server has counted, and since when: a crash makes it begin anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorCount {
+    /// How many.
+    pub errors: i64,
+    /// When the server began to count.
+    pub since: String,
+}
+
+impl ErrorCount {
+    /// True when there were errors after what was counted before, or may have been: a server that crashed has forgotten
+    /// those that it counted last.
+    pub fn grew_from(&self, before: Option<&Self>) -> bool {
+        match before {
+            Some(before) => before.since != self.since || before.errors != self.errors,
+            None => self.errors > 0,
+        }
+    }
+}
+
 /// A subscription as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionState {
@@ -133,7 +154,7 @@ pub struct SubscriptionState {
     /// The position in the publisher's WAL up to which changes were applied, as it is kept with the data.
     pub origin_lsn: Option<PgLsn>,
     /// Errors of the apply worker so far; `None` on servers before 15, which do not count them.
-    pub apply_errors: Option<i64>,
+    pub apply_errors: Option<ErrorCount>,
     /// Tables that are not yet followed (state other than `r`).
     pub tables_not_ready: Vec<String>,
     /// Number of tables followed or to be followed.
@@ -166,8 +187,11 @@ pub async fn state(target: &Session, name: &str) -> Result<Option<SubscriptionSt
         .map_err(Error::doing(&doing))?;
     let Some(row) = row else { return Ok(None) };
     let apply_errors = if row.get(8) {
-        let counted = "SELECT apply_error_count FROM pg_stat_subscription_stats WHERE subname = $1";
-        target.query_opt(counted, &[&name]).await.map_err(Error::doing(&doing))?.map(|row| row.get(0))
+        // The statistics of the whole server are as old as its last crash.
+        let counted = "SELECT apply_error_count, (SELECT extract(epoch FROM stats_reset)::text FROM pg_stat_bgwriter)
+                       FROM pg_stat_subscription_stats WHERE subname = $1";
+        let row = target.query_opt(counted, &[&name]).await.map_err(Error::doing(&doing))?;
+        row.map(|row| ErrorCount { errors: row.get(0), since: row.get::<_, Option<String>>(1).unwrap_or_default() })
     } else {
         None
     };

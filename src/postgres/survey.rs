@@ -5,14 +5,14 @@ mod facts;
 mod queries;
 
 pub use facts::{
-    Archiver, FrozenTable, KeptSetting, Oddity, OddityKind, OpenTransaction, ServerFacts, SlotFacts, Standby,
-    SubscriptionFacts,
+    Archiver, FrozenTable, KeptSetting, Oddity, OddityKind, OpenTransaction, Owned, OwnerFacts, ServerFacts, SlotFacts,
+    Standby, SubscriptionFacts,
 };
 
 use super::connect::Session;
 use super::error::{Error, Result};
 use super::inspect::{self, ClusterIdentity, Table, TableKind};
-use super::leftovers;
+use super::leftovers::{self, Leftover};
 use super::names::{PREFIX, TableName};
 use super::server::Server;
 use std::collections::BTreeSet;
@@ -29,14 +29,14 @@ pub struct Survey {
     pub identity: ClusterIdentity,
     /// The application's tables.
     pub tables: Vec<Table>,
-    /// Those of them that hold at least one row.
+    /// Those of them that hold at least one row, where that was asked for: [`occupied`].
     pub occupied: BTreeSet<TableName>,
     /// Properties of tables that replication cannot, or does not simply, carry.
     pub oddities: Vec<Oddity>,
     /// Cluster and database as a whole.
     pub server: ServerFacts,
-    /// Objects of ours, in words.
-    pub leftovers: Vec<String>,
+    /// Objects of ours.
+    pub leftovers: Vec<Leftover>,
     /// Why the server cannot load `pgoutput`, the plugin that decodes for subscriptions.
     pub no_plugin: Option<String>,
     /// Collations whose library changed since indexes were built with them, and the statement that confirms the
@@ -73,6 +73,10 @@ pub const SETTINGS: &[&str] = &[
     "idle_replication_slot_timeout",
     "wal_keep_size",
     "max_wal_size",
+    "max_slot_wal_keep_size",
+    "dynamic_library_path",
+    "cluster_name",
+    "data_directory",
 ];
 
 impl Survey {
@@ -84,6 +88,16 @@ impl Survey {
     /// The text of a setting; empty when this release does not have it.
     pub fn setting(&self, name: &str) -> &str {
         self.server.settings.get(name).map_or("", String::as_str)
+    }
+
+    /// Where a setting of the server has its value from.
+    pub fn origin(&self, setting: &str) -> Origin {
+        match self.server.setting_origins.get(setting).map(String::as_str) {
+            None => Origin::Default,
+            Some("command line") => Origin::CommandLine,
+            Some(file) if file.ends_with("/postgresql.auto.conf") => Origin::AlterSystem,
+            Some(_) => Origin::File,
+        }
     }
 
     /// `database <name> on <host:port>`.
@@ -102,6 +116,19 @@ impl Survey {
     pub fn all_estimated_rows(&self) -> u64 {
         self.tables.iter().map(|t| t.estimated_rows.unwrap_or(t.total_bytes / 100)).sum()
     }
+}
+
+/// Where a server has the value of a setting from; what goes before what follows here, the last first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// PostgreSQL's own value.
+    Default,
+    /// A file that somebody writes: with Charmed PostgreSQL Patroni does, from the charm's options.
+    File,
+    /// `ALTER SYSTEM`.
+    AlterSystem,
+    /// The command line, on which Patroni passes what every member must agree on.
+    CommandLine,
 }
 
 /// Surveys one side.
@@ -138,8 +165,7 @@ pub async fn survey_session(session: &Session) -> Result<Survey> {
     all.extend(around);
     let server = serde_json::from_value(all.into()).map_err(readable)?;
     let oddities = serde_json::from_value(oddities.get(0)).map_err(readable)?;
-    let leftovers = leftovers::list(session).await?.iter().map(ToString::to_string).collect();
-    let occupied = occupied(session, &tables, &doing).await?;
+    let leftovers = leftovers::list(session).await?;
     let no_plugin = no_plugin(session, &doing).await?;
     let stale_collations = stale_collations(session, identity.major(), &doing).await?;
     Ok(Survey {
@@ -147,7 +173,7 @@ pub async fn survey_session(session: &Session) -> Result<Survey> {
         database: session.database.clone(),
         identity,
         tables,
-        occupied,
+        occupied: BTreeSet::new(),
         oddities,
         server,
         leftovers,
@@ -156,8 +182,12 @@ pub async fn survey_session(session: &Session) -> Result<Survey> {
     })
 }
 
-/// Which tables hold a row.
-async fn occupied(session: &Session, tables: &[Table], doing: &str) -> Result<BTreeSet<TableName>> {
+/// Which of these tables hold a row.
+///
+/// # Errors
+/// [`Error::Server`] when the server cannot be asked.
+pub async fn occupied(session: &Session, tables: &[Table]) -> Result<BTreeSet<TableName>> {
+    let doing = format!("look for rows in database {} on {}", session.database, session.address);
     let holding: Vec<&Table> = tables.iter().filter(|t| t.kind == TableKind::Ordinary).collect();
     if holding.is_empty() {
         return Ok(BTreeSet::new());

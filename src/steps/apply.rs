@@ -2,55 +2,17 @@
 //! and what stopped it is said where only a person can help.
 
 use super::context::Context;
+use super::judge::{Apply, HEALTHY, REVIVALS};
 use crate::migration::{Failure, Order, Run, Status, Step};
 use crate::postgres::slot::SlotState;
-use crate::postgres::subscription::{self, SubscriptionState};
+use crate::postgres::subscription::{self, ErrorCount, SubscriptionState};
 use crate::postgres::{Session, server_log, slot};
-use serde_json::{Value, json};
-use std::time::{Duration, Instant};
-use tokio_postgres::types::PgLsn;
-
-/// An enabled subscription that keeps its worker for this long has nothing to hold against it.
-const HEALTHY: Duration = Duration::from_secs(60);
-
-/// How often a subscription is enabled again, without confirming anything new, before a person is asked.
-const REVIVALS: u32 = 3;
-
-/// How long no worker may live, while both servers answer, before a person is asked. The server starts one every
-/// `wal_retrieve_retry_interval` (5 s).
-const ABSENT: Duration = Duration::from_secs(20);
-
-/// How often the worker may end without a change being confirmed.
-const RESTARTS: u32 = 6;
-
-/// Looks that lie further apart say nothing about the time between them.
-const LOOKS_APART: Duration = Duration::from_secs(5);
+use serde_json::json;
+use std::time::Instant;
 
 /// The note of the errors that the server had counted when the subscription was enabled or healthy last: more of them
 /// mean that the server disabled it, as many mean that a person did.
 const ERRORS: &str = "apply-errors";
-
-/// What is remembered of one subscription. From 15 on `disable_on_error` also strikes when the connection to the
-/// source breaks: a crash or a failover there must not need a person. Errors are counted by the server; disabling by
-/// hand is not an error. Before 15 a worker that meets an error is started over and over.
-#[derive(Default)]
-pub struct Apply {
-    times: u32,
-    last: Option<Instant>,
-    /// What was confirmed when it was revived last.
-    revived_at: Option<PgLsn>,
-    seen_resting: bool,
-    /// The errors counted at the last look that found it enabled.
-    counted: Option<i64>,
-    enabled_for: Option<(Step, i64)>,
-    /// What was confirmed when the step enabled it.
-    enabled_at: Option<PgLsn>,
-    looked: Option<Instant>,
-    pid: Option<i32>,
-    absent_since: Option<Instant>,
-    confirmed: Option<PgLsn>,
-    restarts: u32,
-}
 
 /// How the subscription is.
 pub enum Health {
@@ -93,7 +55,7 @@ pub async fn enable_once(context: &mut Context<'_>, target: &Session, name: &str
     let enabled_at = slot::observe(&source, name).await?.and_then(|slot| slot.confirmed_flush_lsn);
     subscription::enable(target, name).await?;
     let attempt = attempt(context.run()?, step);
-    context.live.apply = Apply { enabled_for: attempt, enabled_at, ..Apply::default() };
+    context.live.apply = Apply::just_enabled(attempt, enabled_at);
     Ok(())
 }
 
@@ -104,16 +66,16 @@ pub fn confirms(context: &Context<'_>, slot: &SlotState) -> bool {
 }
 
 /// Keeps the server's count of errors in the journal, where it changed.
-async fn remember(context: &mut Context<'_>, errors: Option<i64>) -> Result<(), Failure> {
+async fn remember(context: &mut Context<'_>, errors: Option<ErrorCount>) -> Result<(), Failure> {
     let Some(errors) = errors else { return Ok(()) };
-    if noted(context.run()?) != Some(errors) {
+    if noted(context.run()?).as_ref() != Some(&errors) {
         context.note(Step::Follow, ERRORS, json!(errors)).await?;
     }
     Ok(())
 }
 
-fn noted(run: &Run) -> Option<i64> {
-    run.note(Step::Follow, ERRORS).and_then(Value::as_i64)
+fn noted(run: &Run) -> Option<ErrorCount> {
+    serde_json::from_value(run.note(Step::Follow, ERRORS)?.clone()).ok()
 }
 
 /// Looks at the subscription as it was just read, and revives it where that may help.
@@ -159,7 +121,7 @@ async fn enabled(
     slot: &SlotState,
 ) -> Result<Health, Failure> {
     // The count is read after the state: only the last look's is known to be older than this enabled state.
-    let earlier = std::mem::replace(&mut context.live.apply.counted, seen.apply_errors);
+    let earlier = std::mem::replace(&mut context.live.apply.counted, seen.apply_errors.clone());
     remember(context, earlier).await?;
     let apply = &mut context.live.apply;
     apply.seen_resting = false;
@@ -175,31 +137,6 @@ async fn enabled(
     Ok(Health::Stopped(format!("subscription {name} is enabled on {}, but {found}: {said}", target.address)))
 }
 
-impl Apply {
-    /// What is wrong with the worker, if it does not stay; none is there for a moment after every restart.
-    fn watch_worker(&mut self, pid: Option<i32>, confirmed: Option<PgLsn>) -> Option<String> {
-        let now = Instant::now();
-        if self.looked.replace(now).is_none_or(|looked| now.duration_since(looked) > LOOKS_APART) {
-            self.absent_since = None;
-        }
-        let stays = pid.is_some() && pid == self.pid;
-        if confirmed != self.confirmed {
-            self.restarts = 0;
-        } else if pid.is_some() && !stays {
-            self.restarts += 1;
-        }
-        self.confirmed = confirmed;
-        self.pid = pid;
-        if stays {
-            self.absent_since = None;
-        } else if now.duration_since(*self.absent_since.get_or_insert(now)) > ABSENT {
-            return Some(format!("no apply worker has lived for {} s although the source answers", ABSENT.as_secs()));
-        }
-        (self.restarts >= RESTARTS)
-            .then(|| format!("its apply worker ended {RESTARTS} times without applying anything"))
-    }
-}
-
 async fn disabled(
     context: &mut Context<'_>,
     run: &Run,
@@ -212,10 +149,7 @@ async fn disabled(
     if seen.worker_pid.is_some() || !std::mem::replace(&mut context.live.apply.seen_resting, true) {
         return Ok(Health::Unknown);
     }
-    let errors = seen.apply_errors.unwrap_or(0);
-    // A crash of the target forgets the count.
-    let before = noted(run).filter(|before| *before <= errors).unwrap_or(0);
-    if errors <= before {
+    if !seen.apply_errors.as_ref().is_some_and(|errors| errors.grew_from(noted(run).as_ref())) {
         context.live.apply = Apply::default();
         return Ok(Health::Stopped(format!(
             "subscription {name} was disabled by hand on {}, no error came before; the same action again enables it",
@@ -235,7 +169,7 @@ async fn disabled(
         )));
     }
     log::warn!("subscription {name} was disabled by an error, which a lost connection is too; enabling it again");
-    remember(context, seen.apply_errors).await?;
+    remember(context, seen.apply_errors.clone()).await?;
     subscription::enable(target, name).await?;
     let apply = &mut context.live.apply;
     apply.seen_resting = false;
@@ -243,34 +177,4 @@ async fn disabled(
     apply.revived_at = slot.confirmed_flush_lsn;
     apply.last = Some(Instant::now());
     Ok(Health::Unknown)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_that_stays_is_well_and_one_that_ends_again_and_again_is_not() {
-        let mut apply = Apply::default();
-        let here = Some(PgLsn::from(1));
-        for _ in 0..100 {
-            assert_eq!(apply.watch_worker(Some(7), here), None);
-        }
-        let found = (8..20).find_map(|pid| apply.watch_worker(Some(pid), here)).unwrap();
-        assert!(found.contains("without applying"), "{found}");
-        let mut apply = Apply::default();
-        // Each of these applied something first.
-        assert!((8..30).all(|pid| apply.watch_worker(Some(pid), Some(PgLsn::from(pid as u64))).is_none()));
-    }
-
-    #[test]
-    fn no_worker_is_said_after_a_while_of_looking() {
-        let mut apply = Apply::default();
-        assert_eq!(apply.watch_worker(None, None), None);
-        apply.absent_since = Instant::now().checked_sub(ABSENT * 2);
-        assert!(apply.watch_worker(None, None).unwrap().contains("no apply worker"));
-        // Nobody looked meanwhile: the source was away.
-        apply.looked = Instant::now().checked_sub(LOOKS_APART * 2);
-        assert_eq!(apply.watch_worker(None, None), None);
-    }
 }

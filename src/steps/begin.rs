@@ -1,12 +1,14 @@
 //! How a run begins: the order is chosen, then everything is checked before anything is touched.
 
-use super::context::{Answer, Context, Outcome};
+use super::context::{Answer, BY_ITSELF, Context, Outcome};
 use super::observe;
-use super::preflight::{self, Ends, Look, Verdict};
+use super::preflight::{self, ChosenOrder, Ends, Look, Verdict};
 use super::world::{Application, Applications, World};
-use crate::apps::{Health, KRATOS, Recognised};
-use crate::migration::{Failure, Record, Settings, Verification};
+use crate::apps::{Health, Recognised};
+use crate::migration::{Class, Failure, OrderChoice, Record, Settings, Verification};
+use crate::postgres::UNREACHABLE_CURE;
 use crate::postgres::names::RunId;
+use crate::postgres::patroni::PORT;
 use serde_json::json;
 
 /// Chooses the order and names the run.
@@ -14,7 +16,26 @@ use serde_json::json;
 /// # Errors
 /// The servers'; an order that the source's release does not allow.
 pub async fn begin(context: &mut Context<'_>) -> Result<Record, Failure> {
-    let from = match observe::recognise(&context.world.source("begin").await?).await? {
+    let order = context.settings().order;
+    let (chosen, keeps) = if context.request.keep_release {
+        let release =
+            super::refresh::keepable(context).await?.map_err(|found| super::refresh::unlike(context, found))?;
+        (preflight::keeping(order), Some(release))
+    } else {
+        (choose(context, order).await?, None)
+    };
+    Ok(Record::RunStarted {
+        run: RunId::random().as_str().to_owned(),
+        order: chosen.order,
+        strict: context.settings().verification == Verification::Strict,
+        reason: chosen.reason,
+        keeps,
+    })
+}
+
+/// The order between the source's release and what the target's server runs.
+async fn choose(context: &Context<'_>, order: OrderChoice) -> Result<ChosenOrder, Failure> {
+    let from = match observe::recognise(context.app(), &context.world.source("begin").await?).await? {
         Recognised::Release(name) => Some(name),
         _ => None,
     };
@@ -22,31 +43,28 @@ pub async fn begin(context: &mut Context<'_>) -> Result<Record, Failure> {
         Health::Ready { version } => Some(version),
         _ => None,
     };
-    let chosen =
-        preflight::choose(&KRATOS, context.settings().order, from.as_deref(), to.as_deref()).map_err(|found| {
-            Failure::operator("begin in the migrate-first order", found, "set the option order to auto or documented")
-        })?;
-    Ok(Record::RunStarted {
-        run: RunId::random().as_str().to_owned(),
-        order: chosen.order,
-        strict: context.settings().verification == Verification::Strict,
-        reason: chosen.reason,
+    preflight::choose(context.app(), order, from.as_deref(), to.as_deref()).map_err(|found| {
+        Failure::operator("begin in the migrate-first order", found, "set the option order to auto or documented")
     })
 }
 
 /// Where `preflight` looks.
 pub fn look(world: &World, applications: &Applications, settings: &Settings, run: Option<String>) -> Look {
-    let server =
-        |application: &Application| (!application.admin_endpoint.is_empty()).then(|| observe::server(application));
+    let server = |application: &Application| {
+        (!application.admin_endpoint.is_empty()).then(|| observe::server(world.app, application))
+    };
     Look {
-        app: &KRATOS,
+        app: world.app,
         source: world.source.clone(),
         source_database: world.source_database.clone(),
         target: world.target.clone(),
         target_database: world.target_database.clone(),
         source_app: server(&applications.source),
         target_app: server(&applications.target),
+        source_patroni: PORT,
+        target_patroni: PORT,
         settings: settings.clone(),
+        keep_release: false,
         run,
         coordinator: applications.coordinator.clone(),
         target_application: format!("{}{}", applications.target.model_flag(), applications.target.name),
@@ -61,9 +79,15 @@ pub fn look(world: &World, applications: &Applications, settings: &Settings, run
 pub async fn check(context: &mut Context<'_>) -> Answer {
     context.progress.say("checking both sides");
     let run = Some(context.run()?).filter(|run| run.has_touched()).map(|run| run.id.clone());
-    let findings = preflight::preflight(look(context.world, context.applications, context.settings(), run)).await;
+    let keep_release = super::refresh::kept_release(context).is_some();
+    let look = Look { keep_release, ..look(context.world, context.applications, context.settings(), run) };
+    let findings = preflight::preflight(look).await;
     if let Some(first) = findings.iter().find(|finding| finding.verdict == Verdict::Fail) {
         let failed = preflight::failed(&findings);
+        if findings.iter().filter(|finding| finding.verdict == Verdict::Fail).all(|finding| finding.heals) {
+            let sentence = format!("cannot begin: {}; {UNREACHABLE_CURE}{BY_ITSELF}", first.found);
+            return Err(Failure::new(sentence, Class::Retry));
+        }
         return Err(Failure::operator(
             "begin",
             format!("{} ({failed} of {} checks failed)", first.found, findings.len()),

@@ -5,7 +5,7 @@ use super::apply;
 use super::context::{Answer, Context, Outcome};
 use super::follow::caught_up;
 use super::prepare::forward;
-use crate::apps::{KRATOS, Pair, fills, pair};
+use crate::apps::{Pair, fills, pair};
 use crate::migration::{Failure, Step};
 use crate::postgres::Error;
 
@@ -27,6 +27,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 /// # Errors
 /// The server's; a pair of releases that did not earn this order.
 pub async fn install_fills(context: &Context<'_>, from: &str, to: &str) -> Result<(), Failure> {
+    if from == to {
+        return Ok(());
+    }
     let pair = earned_pair(context, from, to)?;
     let target = context.world.target("catch-up").await?;
     for statement in fills::install(pair.fills, "public") {
@@ -38,9 +41,29 @@ pub async fn install_fills(context: &Context<'_>, from: &str, to: &str) -> Resul
     Ok(())
 }
 
+/// Every filled value is what its parent's row says: also where the parent was written anew and the row was not.
+///
+/// # Errors
+/// The server's; rows whose value is another.
+pub async fn refuse_unfilled(context: &Context<'_>, pair: &Pair) -> Result<(), Failure> {
+    let target = context.world.target("catch-up").await?;
+    for fill in pair.fills {
+        let asked = target.query_one(&fill.violations_sql("public"), &[]).await;
+        let count: i64 = asked.map_err(Error::doing(format!("check what fills table {}", fill.table)))?.get(0);
+        if count > 0 {
+            return Err(Failure::operator(
+                "repair the target",
+                format!("{count} rows of table {} do not have their parent's {}", fill.table, fill.column),
+                format!("run {}, then start again", context.command("rollback")),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The pair that the migration turned out to be.
 fn earned_pair(context: &Context<'_>, from: &str, to: &str) -> Result<&'static Pair, Failure> {
-    match pair(&KRATOS, from, to) {
+    match pair(context.app(), from, to) {
         Some(pair) if pair.earned => Ok(pair),
         _ => Err(Failure::operator(
             "go on in the migrate-first order",
@@ -83,7 +106,7 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
 /// The server's.
 pub async fn remove_fills(context: &Context<'_>) -> Result<(), Failure> {
     let (from, to) = releases(context);
-    if let Some(pair) = pair(&KRATOS, &from, &to) {
+    if let Some(pair) = pair(context.app(), &from, &to) {
         let target = context.world.target("undo").await?;
         for statement in fills::remove(pair.fills, "public") {
             target

@@ -2,10 +2,11 @@
 
 use super::store::Store;
 use super::world::{Applications, World};
+use crate::apps::App;
 use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, State, Step, Waiting};
 use crate::postgres::compare::{CompareProgress, Verdict};
 use crate::postgres::slot::SlotHistory;
-use crate::postgres::{Error, UNREACHABLE_CURE};
+use crate::postgres::{Error, Session, UNREACHABLE_CURE};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,9 +34,11 @@ pub struct Live {
     /// Its progress.
     pub compare_progress: Arc<CompareProgress>,
     /// What the subscription is judged by.
-    pub apply: super::apply::Apply,
+    pub apply: super::judge::Apply,
     /// What the way back's subscription is judged by.
-    pub way_back: super::way_back::Revivals,
+    pub way_back: super::judge::Revivals,
+    /// This worker made the lost way back anew, which is not proven to work yet.
+    pub mended: Option<super::judge::Mended>,
     /// What was seen of the slot.
     pub slot: SlotHistory,
     /// What was changed in the source's tables since the copy began, with the cure.
@@ -44,6 +47,10 @@ pub struct Live {
     pub open_for: Option<String>,
     /// When the watch looked last.
     pub watched: Option<Instant>,
+    /// The request for which the watch looked last: each is judged by what is true since it was made.
+    pub watched_for: i64,
+    /// The watch's sessions, source and target, kept from one good look to the next.
+    pub watching: Option<(Session, Session)>,
 }
 
 impl Drop for Live {
@@ -83,6 +90,11 @@ impl Context<'_> {
         self.state.active().ok_or_else(|| Failure::operator("work on a step", "no run is under way", "run show"))
     }
 
+    /// The identity app that moves.
+    pub fn app(&self) -> &'static App {
+        self.world.app
+    }
+
     /// The settings in force for this request.
     pub fn settings(&self) -> &Settings {
         &self.request.settings
@@ -95,7 +107,8 @@ impl Context<'_> {
     pub async fn note(&mut self, step: Step, name: &str, value: Value) -> Result<(), Failure> {
         self.store.append(&Record::Noted { step, name: name.to_owned(), value }).await?;
         self.store.refresh(self.state).await?;
-        Ok(())
+        // Nothing is done on the word of a journal that lost some of its records.
+        self.state.unreadable().map_or(Ok(()), Err)
     }
 
     /// A note's text, if it was written.

@@ -1,16 +1,19 @@
 //! The initial copy: a slot with its exported snapshot, every table in that snapshot, then indexes,
-//! foreign keys and statistics. A copy that was cut off starts again from a new slot.
+//! foreign keys and statistics. A copy that was cut off starts again from a new slot. Where the target holds a whole
+//! copy already, `repair` may do with less.
 
 use super::context::{Answer, Context, Outcome};
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
-use crate::apps::KRATOS;
+use super::repair::{self, Choice, Chosen};
+use super::room;
 use crate::failpoint;
-use crate::migration::{Class, Engine, Failure, Step};
+use crate::migration::{Class, Engine, Failure, Side, Step};
 use crate::postgres::copy::{self, CopyProgress};
 use crate::postgres::names::TableName;
+use crate::postgres::repair::Measured;
 use crate::postgres::schema::{self, Definition, DefinitionKind};
-use crate::postgres::{Error, inspect, replication, slot, subscription};
+use crate::postgres::{Error, Session, inspect, replication, slot, subscription};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,22 +24,36 @@ pub(super) const SLOT_WITHIN: Duration = Duration::from_secs(120);
 /// How long a slot's walsender may take to end.
 pub(super) const SLOT_ENDS: Duration = Duration::from_secs(30);
 
+/// How often it is looked how much WAL the slot keeps.
+const ROOM: Duration = Duration::from_secs(2);
+
 /// The engines in the journal, in `show` and in results.
 const NATIVE: &str = "native";
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 
-/// Copies everything: from the beginning, but for what PostgreSQL's own engine has already.
+/// Copies everything, from the beginning, but for what PostgreSQL's own engine has already; or repairs what a whole
+/// copy has become.
 ///
 /// # Errors
 /// The servers'; a schema that is no longer the source's; a transaction that the slot waits for.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
     let tables = observe::replicated_tables(context)?;
-    refuse_other_schema(context).await?;
     let engine = engine(context).await?;
+    let migrated = match engine {
+        Engine::Native => None,
+        Engine::Auto => repair::migrated_since(context).await?,
+    };
+    if migrated.is_none() {
+        refuse_other_schema(context).await?;
+    }
     let definitions = definitions(context, &tables).await?;
     match engine {
         Engine::Native => super::native::perform(context, &definitions, &tables).await,
-        Engine::Auto => from_snapshot(context, definitions, tables).await,
+        Engine::Auto => match repair::choose(context, &tables, migrated).await? {
+            Choice::Wait(waiting) => waiting,
+            Choice::Copy(chosen) => from_snapshot(context, definitions, tables, chosen, false).await,
+            Choice::Repair(chosen) => from_snapshot(context, definitions, tables, Some(chosen), true).await,
+        },
     }
 }
 
@@ -53,18 +70,23 @@ async fn engine(context: &mut Context<'_>) -> Result<Engine, Failure> {
     Ok(if native { Engine::Native } else { Engine::Auto })
 }
 
-/// The whole copy in the snapshot of a slot that we make.
-async fn from_snapshot(context: &mut Context<'_>, definitions: Vec<Definition>, tables: Vec<TableName>) -> Answer {
+/// The repair, or the whole copy, in the snapshot of a slot that we make.
+async fn from_snapshot(
+    context: &mut Context<'_>,
+    definitions: Vec<Definition>,
+    tables: Vec<TableName>,
+    mut chosen: Option<Chosen>,
+    repairs: bool,
+) -> Answer {
     let began = Instant::now();
     let name = forward(context)?;
     let source = context.world.source("copy").await?;
     let target = context.world.target("copy").await?;
     clear(context, &name).await?;
     super::prepare::publish(context, &tables).await?;
-    context.progress.say("emptying the target");
-    schema::drop_definitions(&target, &definitions).await?;
-    copy::truncate(&target, &tables).await?;
-    failpoint::reach(failpoint::COPY_TRUNCATED);
+    if !repairs {
+        empty(context, &target, &definitions, &tables).await?;
+    }
     context.progress.say("waiting for the slot and its snapshot");
     let snapshot = replication::create_slot_with_snapshot(
         &context.world.source,
@@ -75,24 +97,28 @@ async fn from_snapshot(context: &mut Context<'_>, definitions: Vec<Definition>, 
     .await
     .map_err(|error| refused(error, context))?;
     failpoint::reach(failpoint::COPY_SLOT);
-    let identity = inspect::cluster_identity(&source).await?;
-    context
-        .note(
-            Step::Copy,
-            "slot",
-            json!({"consistent-point": snapshot.consistent_point.to_string(), "identity": observe::identity_value(&identity)}),
-        )
-        .await?;
-    let wanted: Vec<_> =
-        inspect::tables(&source).await?.into_iter().filter(|table| tables.contains(&table.name)).collect();
-    let jobs = jobs(context, &source).await?;
+    let point = snapshot.consistent_point.to_string();
+    note_slot(context, Some(point), &source, &target).await?;
+    if let Some(chosen) = &chosen {
+        repair::note_choice(context, chosen, repairs).await?;
+    }
     let world = context.world;
-    let into = inspect::tables(&target).await?;
-    let parts = copy::plan_copy(&wanted, &into, jobs)?;
     let holder = copy::hold_snapshot(&world.source, &world.source_database, &snapshot.snapshot, &tables).await?;
     // From here on the holder keeps the snapshot.
     drop(snapshot);
     failpoint::reach(failpoint::COPY_SNAPSHOT);
+    if repairs && let Some(chosen) = &mut chosen {
+        if let Some(output) = repair::perform(context, chosen, &holder, &tables, &definitions).await? {
+            refuse_another_target(context).await?;
+            return Ok(Outcome::Done(output));
+        }
+        empty(context, &target, &definitions, &tables).await?;
+    }
+    let wanted: Vec<_> =
+        inspect::tables(&source).await?.into_iter().filter(|table| tables.contains(&table.name)).collect();
+    let jobs = jobs(context, &source).await?;
+    let into = inspect::tables(&target).await?;
+    let parts = copy::plan_copy(&wanted, &into, jobs)?;
     let progress = Arc::new(CopyProgress::default());
     let (table_done, finished) = tokio::sync::mpsc::unbounded_channel();
     let load = async {
@@ -118,21 +144,84 @@ async fn from_snapshot(context: &mut Context<'_>, definitions: Vec<Definition>, 
     };
     tokio::pin!(load);
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    let mut looks = tokio::time::interval(ROOM);
     loop {
         tokio::select! {
             ended = &mut load => { ended?; break; }
             _ = ticks.tick() => tell(context, &progress, began),
+            _ = looks.tick() => keeps_room(context, &source, &name).await?,
         }
     }
     let seconds = began.elapsed().as_secs_f64();
     tell(context, &progress, began);
+    refuse_another_target(context).await?;
+    let bytes = wanted.iter().map(|table| table.total_bytes).sum();
+    repair::note_whole(context, Measured { bytes, seconds }).await?;
     Ok(Outcome::Done(json!({
         "engine": SNAPSHOT,
+        "choice": chosen.as_ref().map(|chosen| &chosen.said),
+        "estimate": chosen.as_ref().map(|chosen| chosen.estimate),
         "bytes-copied": progress.figures().bytes,
         "rows-copied": progress.figures().rows,
         "seconds": seconds,
         "jobs": jobs,
     })))
+}
+
+/// While rows are copied nobody reads the slot yet, and what is written meanwhile is kept.
+async fn keeps_room(context: &Context<'_>, source: &Session, name: &str) -> Result<(), Failure> {
+    let Some(seen) = slot::observe(source, name).await? else { return Ok(()) };
+    match room::give_up_if_full(context, source, None, name, &seen).await? {
+        None => Ok(()),
+        Some(found) => {
+            let cure = format!(
+                "raise the option if the disk has room, or run {} when less is written",
+                context.command("replicate")
+            );
+            Err(Failure::operator("go on copying", found, cure))
+        }
+    }
+}
+
+/// Takes rows, indexes and constraints away from the target; it holds no whole copy from here on.
+async fn empty(
+    context: &mut Context<'_>,
+    target: &Session,
+    definitions: &[Definition],
+    tables: &[TableName],
+) -> Result<(), Failure> {
+    repair::forget_whole(context).await?;
+    context.progress.say("emptying the target");
+    schema::drop_definitions(target, definitions).await?;
+    copy::truncate(target, tables).await?;
+    failpoint::reach(failpoint::COPY_TRUNCATED);
+    Ok(())
+}
+
+/// Keeps where the slot's changes begin (PostgreSQL's own engine does not tell) and which clusters they lie between.
+pub(super) async fn note_slot(
+    context: &mut Context<'_>,
+    consistent_point: Option<String>,
+    source: &Session,
+    target: &Session,
+) -> Result<(), Failure> {
+    let mut slot = json!({
+        "identity": observe::identity_value(&inspect::cluster_identity(source).await?),
+        "target-identity": observe::identity_value(&inspect::cluster_identity(target).await?),
+    });
+    if let Some(point) = consistent_point {
+        slot["consistent-point"] = json!(point);
+    }
+    context.note(Step::Copy, "slot", slot).await
+}
+
+/// Rows that were written before the target failed over may be missing after it.
+async fn refuse_another_target(context: &Context<'_>) -> Result<(), Failure> {
+    let target = context.world.target("copy").await?;
+    match observe::another_cluster(context.run()?, Side::Target, &target).await? {
+        Some(found) => Err(Failure::retry("end the copy", found)),
+        None => Ok(()),
+    }
 }
 
 /// A refused replication connection, with its cure. Sessions of the other kind work, else we were not here.
@@ -162,7 +251,7 @@ fn refused(error: Error, context: &Context<'_>) -> Failure {
 }
 
 /// As many streams as were asked for; else as many as the smaller side's cores are likely to feed.
-async fn jobs(context: &Context<'_>, source: &crate::postgres::Session) -> Result<usize, Failure> {
+async fn jobs(context: &Context<'_>, source: &Session) -> Result<usize, Failure> {
     if context.settings().copy_jobs > 0 {
         return Ok(context.settings().copy_jobs);
     }
@@ -269,7 +358,8 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
             definitions.iter().filter(|d| d.kind == DefinitionKind::ForeignKey).cloned().collect();
         // TRUNCATE refuses a table that another one's foreign key points at, unless both go together.
         schema::drop_definitions(&target, &keys).await?;
-        let emptied: Vec<TableName> = tables.into_iter().filter(|table| !KRATOS.is_seeded_table(&table.name)).collect();
+        let emptied: Vec<TableName> =
+            tables.into_iter().filter(|table| !context.app().is_seeded_table(&table.name)).collect();
         copy::truncate(&target, &emptied).await?;
         for definition in schema::missing(&target, &definitions).await? {
             schema::create(&target, &definition).await?;

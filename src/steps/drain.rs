@@ -3,8 +3,8 @@
 use super::context::{Answer, Context, Outcome};
 use super::prepare::forward;
 use super::{guard, observe};
-use crate::migration::{Failure, Step};
-use crate::postgres::{Session, fence, inspect, marker, sequences};
+use crate::migration::{Failure, Side, Step};
+use crate::postgres::{Session, fence, marker, sequences};
 use serde_json::json;
 use std::time::Duration;
 
@@ -27,7 +27,10 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let target = context.world.target("drain").await?;
     let generation = context.noted(Step::Fence, "generation").unwrap_or_default();
     refuse_unfenced(context, &source, &generation).await?;
-    refuse_other_clusters(context, &source, &target).await?;
+    if let Some(found) = another_cluster(context, &source, &target).await? {
+        // The watch sees it too, lets writes pass again and asks for a repair.
+        return Err(Failure::retry("drain", found));
+    }
     if let Some(found) = guard::altered(context, &context.run()?.clone(), &source).await? {
         return Err(Failure::retry("drain", found));
     }
@@ -66,19 +69,19 @@ pub async fn refuse_unfenced(context: &Context<'_>, source: &Session, generation
 /// # Errors
 /// The finding.
 pub async fn refuse_other_clusters(context: &Context<'_>, source: &Session, target: &Session) -> Result<(), Failure> {
-    let noted = context.run()?.note(Step::Prepare, "identity").cloned().unwrap_or_default();
-    for (side, session) in [("source", source), ("target", target)] {
-        let now = observe::identity_value(&inspect::cluster_identity(session).await?);
-        if noted.get(side) != Some(&now) {
-            return Err(Failure::operator(
-                "hand over",
-                format!(
-                    "the {side} at {} is not the cluster that the migration began with (failover?): {now}",
-                    session.address
-                ),
-                format!("run {}, then start again", context.command("rollback")),
-            ));
+    match another_cluster(context, source, target).await? {
+        None => Ok(()),
+        Some(found) => {
+            Err(Failure::operator("hand over", found, format!("run {}, then start again", context.command("rollback"))))
         }
     }
-    Ok(())
+}
+
+async fn another_cluster(context: &Context<'_>, source: &Session, target: &Session) -> Result<Option<String>, Failure> {
+    let run = context.run()?;
+    let found = observe::another_cluster(run, Side::Source, source).await?;
+    Ok(match found {
+        Some(found) => Some(found),
+        None => observe::another_cluster(run, Side::Target, target).await?,
+    })
 }

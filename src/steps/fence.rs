@@ -103,10 +103,11 @@ async fn not_near(context: &Context<'_>) -> Result<Option<Answer>, Failure> {
 
 /// Whatever runs inside the outage must fit into the lease, or is refused before it starts.
 async fn budget_too_small(context: &Context<'_>) -> Result<Option<Failure>, Failure> {
-    if context.run()?.order != Order::Documented || context.run()?.is_done(Step::Migrate) {
+    let run = context.run()?;
+    if run.order != Order::Documented || run.is_done(Step::Migrate) || run.keeps.is_some() {
         return Ok(None);
     }
-    let from = match observe::recognise(&context.world.source("estimate").await?).await? {
+    let from = match observe::recognise(context.app(), &context.world.source("estimate").await?).await? {
         crate::apps::Recognised::Release(name) => name,
         _ => String::new(),
     };

@@ -5,7 +5,7 @@ use super::prepare::forward;
 use super::{catch_up, follow, way_back};
 use crate::migration::{Failure, Step};
 use crate::postgres::{fence, leftovers, publication, slot};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 /// How long removals may wait for locks, all in all.
@@ -57,19 +57,18 @@ fn refuse_unverified(context: &Context<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let run = context.run()?;
-    let field = |name: &str| run.output(Step::Verify, name).cloned().unwrap_or(Value::Null);
-    if field("complete") != json!(true) {
+    if run.output(Step::Verify, "complete") != Some(&json!(true)) {
         return Err(Failure::operator(
             "finalize",
             "the comparison of both sides was cut off after the target had opened, so it proves nothing",
             "check the target yourself, then run finalize accept-unverified=true",
         ));
     }
-    match field("rows-different").as_u64() {
-        Some(0) => Ok(()),
-        _ => Err(Failure::operator(
+    match run.differing() {
+        None => Ok(()),
+        Some(found) => Err(Failure::operator(
             "finalize",
-            field("found").as_str().unwrap_or("rows differ between source and target"),
+            found,
             "look at these rows on both sides, then run finalize accept-unverified=true",
         )),
     }

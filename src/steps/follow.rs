@@ -5,13 +5,15 @@ use super::context::{Answer, Context, Outcome};
 use super::observe::human_bytes;
 use super::prepare::forward;
 use super::world::World;
-use crate::migration::{Failure, Run, State, Step};
+use crate::migration::{Failure, Run, State, Status, Step};
 use crate::postgres::names::{PREFIX, RunId};
-use crate::postgres::server::Password;
+use crate::postgres::server::{Password, Server};
+use crate::postgres::slot::SlotState;
 use crate::postgres::subscription::SubscriptionSpec;
 use crate::postgres::{Session, slot, subscription};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio_postgres::types::PgLsn;
 
 /// How soon a subscription that catches up is looked at again.
 const LOOKS_AGAIN: Duration = Duration::from_millis(200);
@@ -21,6 +23,9 @@ const WORKER_ENDS: Duration = Duration::from_secs(30);
 
 /// The note of the copy that the subscription was created on.
 const CREATED: &str = "created-at";
+
+/// What the slot had confirmed when following was paused, in the step's output.
+const CONFIRMED: &str = "confirmed";
 
 /// The note that following rests after an outage that ended too late.
 pub const RESTS: &str = "rests";
@@ -45,7 +50,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             name: name.clone(),
             slot: name.clone(),
             publication: name.clone(),
-            conninfo: conninfo(world),
+            conninfo: conninfo(&world.source, &world.source_database),
             // A source of 14 or 15 cannot filter; nothing else replicates into it while we follow.
             only_local_changes: false,
         };
@@ -73,8 +78,8 @@ pub fn was_created(run: &Run) -> bool {
 }
 
 /// How the target reaches the source.
-pub fn conninfo(world: &World) -> Password {
-    world.source.conninfo(&world.source_database, &format!("{PREFIX} subscription"))
+pub fn conninfo(source: &Server, database: &str) -> Password {
+    source.conninfo(database, &format!("{PREFIX} subscription"))
 }
 
 /// A relation that was made anew brought another user: the subscription goes on as that one. A worker
@@ -84,7 +89,8 @@ pub fn conninfo(world: &World) -> Password {
 /// The target's.
 pub async fn reconnect(world: &World, state: &State) -> Result<(), Failure> {
     let Some(run) = state.active().and_then(|run| RunId::parse(&run.id)) else { return Ok(()) };
-    if subscription::reconnect(&world.target, &world.target_database, &run.forward(), &conninfo(world)).await? {
+    let conninfo = conninfo(&world.source, &world.source_database);
+    if subscription::reconnect(&world.target, &world.target_database, &run.forward(), &conninfo).await? {
         log::info!("the subscription goes on with the source's new credentials");
     }
     Ok(())
@@ -122,7 +128,20 @@ pub async fn caught_up(context: &mut Context<'_>, target: &Session, name: &str) 
 /// The servers'.
 pub async fn pause(context: &mut Context<'_>) -> Answer {
     stop(context).await?;
-    Ok(Outcome::Done(serde_json::Value::Null))
+    let slot = slot::observe(&context.world.source("pause").await?, &forward(context)?).await?;
+    let confirmed = slot.and_then(|slot| slot.confirmed_flush_lsn).map(|confirmed| confirmed.to_string());
+    Ok(Outcome::Done(json!({CONFIRMED: confirmed})))
+}
+
+/// True when the slot has gone on though nobody reads it while following is paused: a slot that was made anew begins at
+/// the end of the WAL, and would skip what was kept. After a crash of the source it may fall back.
+pub fn went_on_while_paused(run: &Run, slot: &SlotState) -> bool {
+    let rests = run.is_done(Step::Pause) && run.status(Step::CatchUp) == Status::Pending;
+    let noted = run.output(Step::Pause, CONFIRMED).and_then(Value::as_str).and_then(|text| text.parse::<PgLsn>().ok());
+    match (noted, slot.confirmed_flush_lsn) {
+        (Some(before), Some(now)) if rests => now > before,
+        _ => false,
+    }
 }
 
 /// Disables the subscription and waits until its worker is gone and the source's slot is inactive.
@@ -162,5 +181,5 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
 pub async fn drop_subscription(context: &Context<'_>) -> Result<(), Failure> {
     let target = context.world.target("undo").await?;
     let name = forward(context)?;
-    super::native::drop_subscription(context, &target, &name).await
+    super::native::drop_with_its_slots(context, &target, &name).await
 }

@@ -11,6 +11,9 @@ use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::types::PgLsn;
 
+/// The note of what let writes pass while the source closed for good.
+pub const LEAKED: &str = "leaked";
+
 /// How long every standby of the source may take to flush the permanent fence.
 pub(super) const STANDBYS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         return Err(found);
     }
     // 1. Nothing unfenced on either side, and both clusters are those that we began with.
+    take_back_if_it_leaked(context, &source, &generation).await?;
     refuse_unfenced(context, &source, &generation).await?;
     let open_tables = observe::unfenced_target(&target).await?;
     if let Some(table) = open_tables.first() {
@@ -62,6 +66,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     context.note(Step::HandOver, "source-closed", json!(super::migrate::now_ms())).await?;
     // 5. A standby without that commit would reopen at the deadline.
     fence::wait_flushed_by_standbys(&source, position, STANDBYS_WITHIN).await?;
+    take_back_if_it_leaked(context, &source, &generation).await?;
     // 6. The target opens.
     context.note(Step::HandOver, "opening-target", json!(target_generation)).await?;
     context.progress.say("opening the target");
@@ -111,6 +116,21 @@ pub(super) async fn close_for_good(context: &Context<'_>, closing: &Closing<'_>)
         }
         Permanent::Unknown(why) => Err(Failure::retry(format!("close {address} for good"), why)),
     }
+}
+
+/// A trigger went while the source closed for good: what was drained proves nothing, so the source opens again. The
+/// watch tells it.
+async fn take_back_if_it_leaked(context: &mut Context<'_>, source: &Session, generation: &str) -> Result<(), Failure> {
+    let closed = fence::state(source, generation).await?.is_some_and(|row| row.state == FenceState::Permanent);
+    let leaks = fence::unfenced_tables(source, generation).await?;
+    let Some(table) = leaks.first().filter(|_| closed) else { return Ok(()) };
+    let address = &source.address;
+    let found = format!("the fence did not hold table {table} of {address} to the end (a trigger dropped by hand?)");
+    prepare::close_target(context, Step::HandOver).await?;
+    context.note(Step::HandOver, LEAKED, json!(found)).await?;
+    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+    fence::reopen(source, generation, context.epoch, lock_timeout).await?;
+    Err(Failure::retry("hand over", found))
 }
 
 async fn done(context: &mut Context<'_>) -> Answer {

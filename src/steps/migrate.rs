@@ -3,7 +3,7 @@
 
 use super::context::{Answer, Context, Outcome, wait};
 use super::{follow, observe, prepare};
-use crate::apps::{Health, KRATOS, Recognised};
+use crate::apps::{Health, Recognised};
 use crate::migration::{Failure, Order, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
 use crate::postgres::{Session, inspect, reset};
@@ -18,7 +18,7 @@ const SETTLES: Duration = Duration::from_millis(500);
 /// # Errors
 /// The servers'.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
-    let before = observe::recognise(&context.world.source("migrate").await?).await?;
+    let before = observe::recognise(context.app(), &context.world.source("migrate").await?).await?;
     let Recognised::Release(from) = before else {
         return Err(Failure::operator(
             "migrate the target's schema",
@@ -26,6 +26,13 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             "finish the source application's own migration first",
         ));
     };
+    // The database moves, the release stays: nothing is migrated, as long as nobody refreshed the target meanwhile.
+    if super::refresh::kept_release(context).is_some() {
+        return match super::refresh::keepable(context).await? {
+            Ok(release) => Ok(Outcome::Done(json!({"from": release, "to": release}))),
+            Err(found) => Err(super::refresh::unlike(context, found)),
+        };
+    }
     if let Some(to) = ended(context, &from).await? {
         if !is_closed(context).await? {
             context.progress.say("closing the target again");
@@ -50,27 +57,28 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         }
         context.note(Step::Migrate, "opened-at", json!(now_ms())).await?;
     }
-    let timeout = timeout(context, &from).await?;
-    let target = &context.applications.target;
-    let command = format!(
-        "juju run {}{}/leader run-migration timeout={timeout} --wait={}s",
-        target.model_flag(),
-        target.name,
-        timeout + 60
-    );
+    let command = command(context, &from).await?;
     if is_running(context, &context.world.target("migrate").await?).await? {
         context.progress.say("the target application's schema migration is running");
         return Ok(Outcome::Again(Duration::from_millis(250)));
     }
-    wait(format!("the target application {} has to migrate its schema", target.name), command)
+    wait(format!("the target application {} has to migrate its schema", context.applications.target.name), command)
+}
+
+/// Has the target application migrate its schema from this release.
+async fn command(context: &Context<'_>, from: &str) -> Result<String, Failure> {
+    let timeout = timeout(context, from).await?;
+    let target = &context.applications.target;
+    let (flag, name, wait) = (target.model_flag(), &target.name, timeout + 60);
+    Ok(format!("juju run {flag}{name}/leader run-migration timeout={timeout} --wait={wait}s"))
 }
 
 /// The release whose schema the target has now, once its migration ended: the versions are a known
 /// release's (or the new server serves), and nobody migrates any more.
 async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, Failure> {
     let session = context.world.target("migrate").await?;
-    let first = observe::schema_versions(&session).await?;
-    let Recognised::Release(to) = KRATOS.recognise(&first) else {
+    let first = observe::schema_versions(context.app(), &session).await?;
+    let Recognised::Release(to) = context.app().recognise(&first) else {
         // A release that we do not know counts as reached only when its own server says so.
         return Ok(match observe::target_health(context).await {
             Health::Ready { version } if version != from => Some(version),
@@ -89,7 +97,7 @@ async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, 
         return Ok(None);
     }
     tokio::time::sleep(SETTLES).await;
-    let settled = observe::schema_versions(&session).await? == first;
+    let settled = observe::schema_versions(context.app(), &session).await? == first;
     Ok(settled.then_some(to))
 }
 
@@ -107,7 +115,8 @@ pub async fn is_running(context: &Context<'_>, target: &Session) -> Result<bool,
 /// # Errors
 /// The servers'.
 pub async fn close_if_ended(context: &mut Context<'_>) -> Result<(), Failure> {
-    if let Recognised::Release(from) = observe::recognise(&context.world.source("migrate").await?).await?
+    if let Recognised::Release(from) =
+        observe::recognise(context.app(), &context.world.source("migrate").await?).await?
         && !is_closed(context).await?
         && ended(context, &from).await?.is_some()
     {
@@ -128,12 +137,19 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
     close_if_ended(context).await?;
     let source = context.world.source("follow").await?;
     let target = context.world.target("follow").await?;
-    let (from, to) = (observe::recognise(&source).await?, observe::recognise(&target).await?);
+    let (from, to) =
+        (observe::recognise(context.app(), &source).await?, observe::recognise(context.app(), &target).await?);
     if !is_closed(context).await? {
-        if observe::schema_versions(&source).await? != observe::schema_versions(&target).await?
+        if observe::schema_versions(context.app(), &source).await?
+            != observe::schema_versions(context.app(), &target).await?
             || is_running(context, &target).await?
         {
-            return Ok(Some(wait("the target application has not ended its schema migration", "")));
+            // Whoever else is connected looks like a migration that runs; run to its end, it is known to be over.
+            let next = match &from {
+                Recognised::Release(from) => command(context, from).await?,
+                _ => String::new(),
+            };
+            return Ok(Some(wait("the target application has not ended its schema migration", next)));
         }
         prepare::close_target(context, Step::Migrate).await?;
     }
@@ -154,11 +170,7 @@ async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
                 "the target's server still runs as before a rollback (release {version}) and could write; restart it, \
                  so that it finds its schema old and waits"
             ),
-            format!(
-                "juju ssh {}--container kratos {}/0 /charm/bin/pebble restart kratos",
-                context.applications.target.model_flag(),
-                context.applications.target.name
-            ),
+            observe::restart_command(context),
         )),
         Health::Ready { version } => Some(wait(
             format!("the target application {} still serves release {version}", context.applications.target.name),
@@ -170,8 +182,8 @@ async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
 /// The refresh was made already: another one would change nothing.
 async fn serves_new_release(context: &Context<'_>, version: &str) -> bool {
     let Ok(source) = context.world.source("migrate").await else { return false };
-    let served = KRATOS.release_of(version);
-    match observe::recognise(&source).await {
+    let served = context.app().release_of(version);
+    match observe::recognise(context.app(), &source).await {
         Ok(Recognised::Release(from)) => served.is_some_and(|release| !release.is(&from)),
         _ => false,
     }
@@ -210,8 +222,8 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
     let rows =
         |name: &str| tables.iter().filter(|t| t.name.name == name).map(|t| t.estimated_rows.unwrap_or(0)).sum::<u64>();
     let all = tables.iter().map(|t| t.estimated_rows.unwrap_or(0)).sum();
-    let to = crate::apps::earned_from(&KRATOS, from).first().map_or("", |pair| pair.to);
-    Ok(KRATOS.migration_seconds(from, to, rows, all))
+    let to = crate::apps::earned_from(context.app(), from).first().map_or("", |pair| pair.to);
+    Ok(context.app().migration_seconds(from, to, rows, all))
 }
 
 /// Gives the target the source's schema back: emptied by then or soon, it is altered, not refilled.
@@ -221,7 +233,9 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
 pub async fn undo(context: &mut Context<'_>) -> Answer {
     let source = context.world.source("undo").await?;
     let target = context.world.target("undo").await?;
-    if observe::schema_versions(&source).await? == observe::schema_versions(&target).await? {
+    if observe::schema_versions(context.app(), &source).await?
+        == observe::schema_versions(context.app(), &target).await?
+    {
         return Ok(Outcome::Done(serde_json::Value::Null));
     }
     follow::drop_subscription(context).await?;
@@ -233,7 +247,8 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
     }
     context.progress.say("giving the target the source's schema back");
     let definitions = super::copy::noted_definitions(context).unwrap_or_default();
-    reset::make_like(&source, &target, &definitions, KRATOS.migration_table, KRATOS.seeded_tables).await?;
+    reset::make_like(&source, &target, &definitions, context.app().migration_table, context.app().seeded_tables)
+        .await?;
     Ok(Outcome::Done(serde_json::Value::Null))
 }
 

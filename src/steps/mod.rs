@@ -14,14 +14,19 @@ pub mod follow;
 pub mod gates;
 pub mod guard;
 pub mod hand_over;
+pub mod judge;
+pub mod mend;
 pub mod migrate;
 pub mod native;
 pub mod observe;
 pub mod preflight;
 pub mod prepare;
 pub mod refresh;
+pub mod repair;
 pub mod reverse;
+pub mod room;
 pub mod store;
+pub mod sweep;
 pub mod verify;
 pub mod watch;
 pub mod way_back;
@@ -121,6 +126,9 @@ pub fn explain(record: &Record) -> String {
         Record::UndoStarted { step } => format!("begin to undo: {}", step.describe()),
         Record::Undone { step } => format!("undone: {}", step.describe()),
         Record::RunEnded => "the run ended".into(),
+        Record::Void { reason, side } => {
+            format!("{reason}: what was recorded before counts no more, the {side:?} takes writes")
+        }
         Record::Brokered { side, consumers } => format!("{consumers} consumer relations were given the {side:?}"),
     }
 }

@@ -88,6 +88,7 @@ async fn begin(
     let target = context.world.target("copy").await?;
     super::copy::clear(context, name).await?;
     super::prepare::publish(context, tables).await?;
+    super::repair::forget_whole(context).await?;
     context.progress.say("emptying the target");
     let (foreign_keys, rest): (Vec<_>, Vec<_>) =
         definitions.iter().cloned().partition(|definition| definition.kind == DefinitionKind::ForeignKey);
@@ -103,15 +104,14 @@ async fn begin(
         schema::create(&target, &definition).await?;
     }
     failpoint::reach(failpoint::COPY_TRUNCATED);
-    let identity = inspect::cluster_identity(&source).await?;
-    context.note(Step::Copy, "slot", json!({"identity": observe::identity_value(&identity)})).await?;
+    super::copy::note_slot(context, None, &source, &target).await?;
     context.note(Step::Copy, "native", json!("begun")).await?;
     context.progress.say("waiting for the slot");
     let spec = SubscriptionSpec {
         name: name.to_owned(),
         slot: name.to_owned(),
         publication: name.to_owned(),
-        conninfo: super::follow::conninfo(context.world),
+        conninfo: super::follow::conninfo(&context.world.source, &context.world.source_database),
         only_local_changes: false,
     };
     let world = context.world;
@@ -234,13 +234,23 @@ fn tell(context: &Context<'_>, now: &Figures, rate: f64, failed: u64) {
 ///
 /// # Errors
 /// The servers'.
-pub async fn drop_subscription(context: &Context<'_>, target: &Session, name: &str) -> Result<(), Failure> {
+pub async fn drop_with_its_slots(context: &Context<'_>, target: &Session, name: &str) -> Result<(), Failure> {
     let there = subscription::state(target, name).await?;
     if there.is_some_and(|there| !there.tables_not_ready.is_empty()) {
-        let source = context.world.source("undo").await?;
-        subscription::disable(target, name, WORKER_ENDS).await?;
-        drop_sync_slots(&source, target, name, SLOT_ENDS).await?;
+        return drop_subscription(&context.world.source("undo").await?, target, name).await;
     }
-    subscription::drop_subscription(target, name, WORKER_ENDS).await?;
-    Ok(())
+    Ok(subscription::drop_subscription(target, name, WORKER_ENDS).await?)
+}
+
+/// The same with a source that answers.
+///
+/// # Errors
+/// The servers'.
+pub async fn drop_subscription(source: &Session, target: &Session, name: &str) -> Result<(), Failure> {
+    let there = subscription::state(target, name).await?;
+    if there.is_some_and(|there| !there.tables_not_ready.is_empty()) {
+        subscription::disable(target, name, WORKER_ENDS).await?;
+        drop_sync_slots(source, target, name, SLOT_ENDS).await?;
+    }
+    Ok(subscription::drop_subscription(target, name, WORKER_ENDS).await?)
 }

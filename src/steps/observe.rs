@@ -1,8 +1,8 @@
 //! Facts that several steps look at.
 
 use super::context::Context;
-use crate::apps::{self, Health, KRATOS, Recognised};
-use crate::migration::{Failure, Step};
+use crate::apps::{self, App, Health, Recognised};
+use crate::migration::{Failure, Run, Side, Step};
 use crate::postgres::fence;
 use crate::postgres::inspect::{self, ClusterIdentity, Table};
 use crate::postgres::names::TableName;
@@ -14,18 +14,18 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 /// The server's.
-pub async fn schema_versions(session: &Session) -> Result<BTreeSet<String>, Error> {
-    let doing = format!("read {} in database {}", KRATOS.migration_table, session.database);
+pub async fn schema_versions(app: &App, session: &Session) -> Result<BTreeSet<String>, Error> {
+    let doing = format!("read {} in database {}", app.migration_table, session.database);
     let place = session
         .query_opt(
             "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE c.relname = $1 AND c.relkind = 'r' ORDER BY n.nspname = 'public' DESC LIMIT 1",
-            &[&KRATOS.migration_table],
+            &[&app.migration_table],
         )
         .await
         .map_err(Error::doing(doing.as_str()))?;
     let Some(place) = place else { return Ok(BTreeSet::new()) };
-    let table = TableName::new(place.get::<_, String>(0), KRATOS.migration_table);
+    let table = TableName::new(place.get::<_, String>(0), app.migration_table);
     let rows =
         session.query(&format!("SELECT version::text FROM {}", table.sql()), &[]).await.map_err(Error::doing(doing))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -35,17 +35,17 @@ pub async fn schema_versions(session: &Session) -> Result<BTreeSet<String>, Erro
 ///
 /// # Errors
 /// The server's.
-pub async fn recognise(session: &Session) -> Result<Recognised, Error> {
-    Ok(KRATOS.recognise(&schema_versions(session).await?))
+pub async fn recognise(app: &App, session: &Session) -> Result<Recognised, Error> {
+    Ok(app.recognise(&schema_versions(app, session).await?))
 }
 
 /// The application's tables: all but ours and the app's table of schema migrations.
 ///
 /// # Errors
 /// The server's.
-pub async fn application_tables(session: &Session) -> Result<Vec<Table>, Error> {
+pub async fn application_tables(app: &App, session: &Session) -> Result<Vec<Table>, Error> {
     let mut tables = inspect::tables(session).await?;
-    tables.retain(|table| !KRATOS.is_migration_table(&table.name.name));
+    tables.retain(|table| !app.is_migration_table(&table.name.name));
     Ok(tables)
 }
 
@@ -92,14 +92,56 @@ pub fn identity_value(identity: &ClusterIdentity) -> Value {
     json!({"system-identifier": identity.system_identifier, "timeline": identity.timeline})
 }
 
+/// The note of both clusters as they were when a lost way back was made anew.
+pub const CLUSTERS: &str = "clusters";
+
+/// What is found where a side is not the cluster that the copy was made on, or not on its timeline: after a failover
+/// some of what was committed there may be missing.
+///
+/// # Errors
+/// The server's.
+pub async fn another_cluster(run: &Run, side: Side, session: &Session) -> Result<Option<String>, Error> {
+    let (side, name) = match side {
+        Side::Source => ("source", "identity"),
+        Side::Target => ("target", "target-identity"),
+    };
+    // A copy that an older charm made knows the target's from before it.
+    let noted = run
+        .note(Step::WayBack, CLUSTERS)
+        .and_then(|clusters| clusters.get(side))
+        .or_else(|| run.note(Step::Copy, "slot").and_then(|slot| slot.get(name)))
+        .or_else(|| run.note(Step::Prepare, "identity").and_then(|identity| identity.get(side)));
+    let now = identity_value(&inspect::cluster_identity(session).await?);
+    let part = |value: &Value, part: &str| value.get(part).cloned().unwrap_or_default();
+    Ok(match noted {
+        Some(noted) if *noted == now => None,
+        Some(noted) if part(noted, "system-identifier") == part(&now, "system-identifier") => Some(format!(
+            "the {side} at {} is on timeline {}, the copy was made on timeline {} (a failover?), so what was committed \
+             last may be missing there",
+            session.address,
+            part(&now, "timeline"),
+            part(noted, "timeline")
+        )),
+        _ => Some(format!("the {side} at {} is another cluster than the copy's", session.address)),
+    })
+}
+
 /// How the target application's server is, asked over HTTP.
 pub async fn target_health(context: &Context<'_>) -> Health {
-    server(&context.applications.target).health().await
+    server(context.app(), &context.applications.target).health().await
+}
+
+/// Restarts the target application's server.
+pub fn restart_command(context: &Context<'_>) -> String {
+    let target = &context.applications.target;
+    let app = context.app().name;
+    format!("juju ssh {}--container {app} {}/0 /charm/bin/pebble restart {app}", target.model_flag(), target.name)
 }
 
 /// The HTTP address of an application.
-pub fn server(application: &super::Application) -> apps::Server {
+pub fn server(app: &'static App, application: &super::Application) -> apps::Server {
     apps::Server {
+        app,
         admin_endpoint: application.admin_endpoint.clone(),
         public_endpoint: application.public_endpoint.clone(),
     }

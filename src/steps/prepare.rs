@@ -19,7 +19,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 pub async fn perform(context: &mut Context<'_>) -> Answer {
     let source = context.world.source("prepare").await?;
     let target = context.world.target("prepare").await?;
-    let tables: Vec<TableName> = observe::application_tables(&source).await?.into_iter().map(|t| t.name).collect();
+    let tables: Vec<TableName> =
+        observe::application_tables(context.app(), &source).await?.into_iter().map(|t| t.name).collect();
     if tables.is_empty() {
         return Err(Failure::operator(
             "prepare",

@@ -4,6 +4,7 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::observe;
 use crate::apps::{Health, Recognised};
+use crate::migration::Failure;
 use serde_json::json;
 
 /// Observes whether the refresh was made; until then says how.
@@ -11,8 +12,12 @@ use serde_json::json;
 /// # Errors
 /// The database's.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
-    let source = observe::recognise(&context.world.source("refresh").await?).await?;
-    let target = observe::recognise(&context.world.target("refresh").await?).await?;
+    if kept_release(context).is_some() {
+        let release = keepable(context).await?.map_err(|found| unlike(context, found))?;
+        return Ok(Outcome::Done(json!({"evidence": format!("the target keeps the source's release, {release}")})));
+    }
+    let source = observe::recognise(context.app(), &context.world.source("refresh").await?).await?;
+    let target = observe::recognise(context.app(), &context.world.target("refresh").await?).await?;
     let release = |recognised: &Recognised| match recognised {
         Recognised::Release(name) => Some(name.clone()),
         _ => None,
@@ -22,7 +27,11 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     }
     let health = observe::target_health(context).await;
     let evidence = match (&health, &source) {
-        (Health::Ready { version }, Recognised::Release(name)) if release_is(version, name) => None,
+        (Health::Ready { version }, Recognised::Release(name))
+            if context.app().release_of(version).is_some_and(|release| release.is(name)) =>
+        {
+            None
+        }
         (Health::Ready { version }, _) => Some(format!("the target's server runs {version}")),
         (Health::NotReady { pending }, _) => Some(format!("the target's server waits: {pending}")),
         (Health::Down(_), _) => Some("the target's server is down and its schema is unchanged".to_owned()),
@@ -31,13 +40,50 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(json!({"evidence": evidence})));
     }
     wait(
-        format!("the target application {} still runs the source's release", context.applications.target.name),
+        format!(
+            "the target application {} still runs the source's release; to move the database only, run rollback, \
+             then refresh keep-release=true",
+            context.applications.target.name
+        ),
         command(context),
     )
 }
 
-fn release_is(version: &str, name: &str) -> bool {
-    crate::apps::KRATOS.release_of(version).is_some_and(|release| release.is(name))
+/// The release that the target can keep: it must run the source's, with its schema. Else what was found.
+///
+/// # Errors
+/// The servers'.
+pub async fn keepable(context: &Context<'_>) -> Result<Result<String, String>, Failure> {
+    let name = &context.applications.target.name;
+    let source = observe::recognise(context.app(), &context.world.source("refresh").await?).await?;
+    let target = observe::recognise(context.app(), &context.world.target("refresh").await?).await?;
+    let found = match (&source, observe::target_health(context).await) {
+        _ if source != target => format!("the source's database has {source}, the target's has {target}"),
+        (Recognised::Release(release), Health::Ready { version }) => {
+            if context.app().release_of(&version).is_some_and(|of| of.is(release)) {
+                return Ok(Ok(release.clone()));
+            }
+            format!("the target application {name} runs {version}, the source's database has the schema of {release}")
+        }
+        (Recognised::Release(_), health) => format!("the target application {name} is {health}"),
+        (source, _) => format!("the source's database has {source}"),
+    };
+    Ok(Err(found))
+}
+
+/// A target that cannot keep the source's release.
+pub fn unlike(context: &Context<'_>, found: String) -> Failure {
+    let cure = format!(
+        "have {} serve the source's release, then run the action again; when it was refreshed meanwhile run {} first",
+        context.applications.target.name,
+        context.command("rollback")
+    );
+    Failure::operator("keep the source's release", found, cure)
+}
+
+/// The release that the target keeps, when only the database moves.
+pub fn kept_release(context: &Context<'_>) -> Option<String> {
+    context.state.active()?.keeps.clone()
 }
 
 /// The exact command that refreshes the target application.

@@ -6,9 +6,10 @@ use super::context::{Answer, Context, Outcome, wait};
 use super::drain::{DRAIN_WITHIN, MARKER_WITHIN, SEQUENCE_MARGIN, refuse_other_clusters};
 use super::fence::CLOSE_WITHIN;
 use super::hand_over::{Closing, STANDBYS_WITHIN, close_for_good};
+use super::judge::Revival;
 use super::migrate::now_ms;
 use super::{observe, verify, way_back};
-use crate::apps::{Health, KRATOS};
+use crate::apps::Health;
 use crate::migration::journal::Side;
 use crate::migration::{Failure, Status, Step, Verification};
 use crate::postgres::compare::{self, Depth};
@@ -82,11 +83,19 @@ async fn standing(context: &Context<'_>, target: &Session) -> Result<Option<Stri
 }
 
 /// Stopping writes before the source is near would only make the outage long.
-async fn not_near(context: &Context<'_>, target: &Session) -> Result<Option<Answer>, Failure> {
+async fn not_near(context: &mut Context<'_>, target: &Session) -> Result<Option<Answer>, Failure> {
     let name = way_back::reverse_name(context)?;
     let source = context.world.source("lag").await?;
     let lag = slot::observe(target, &name).await?.and_then(|s| s.lag_bytes).and_then(|lag| u64::try_from(lag).ok());
-    let applies = subscription::state(&source, &name).await?.is_some_and(|s| s.enabled && s.worker_pid.is_some());
+    let state = subscription::state(&source, &name).await?;
+    let applies = state.as_ref().is_some_and(|state| state.enabled && state.worker_pid.is_some());
+    // Nobody else looks after the way back from here on.
+    if let Some(state) = state.filter(|state| !state.enabled)
+        && way_back::revive(context, &source, &name, &state).await? == Revival::Leave
+    {
+        let reason = format!("{}; enable it there, and this goes on", way_back::disabled(&source, &name));
+        return Ok(Some(wait(reason, "")));
+    }
     let limit = context.settings().max_lag_bytes;
     Ok(match lag {
         Some(lag) if applies && lag <= limit => None,
@@ -117,7 +126,8 @@ pub async fn drain(context: &mut Context<'_>) -> Answer {
     let point = marker::drain_point(&target, MARKER_WITHIN).await?;
     marker::wait_drained(&target, &source, &name, &point, DRAIN_WITHIN).await?;
     let mut seeds = 0;
-    for table in observe::replicated_tables(context)?.iter().filter(|table| KRATOS.is_seeded_table(&table.name)) {
+    for table in observe::replicated_tables(context)?.iter().filter(|table| context.app().is_seeded_table(&table.name))
+    {
         seeds += reverse::carry_referenced(&source, &target, table).await?;
     }
     let known = sequences::read(&source).await?;
@@ -138,6 +148,14 @@ async fn refuse_unfenced(context: &Context<'_>, target: &Session) -> Result<(), 
     }
 }
 
+/// A trigger went while the target closed for good: users stay there. The watch tells it.
+async fn take_back_if_it_leaked(context: &Context<'_>, target: &Session) -> Result<(), Failure> {
+    let Err(leaks) = refuse_unfenced(context, target).await else { return Ok(()) };
+    let generation = generation(context).unwrap_or_default();
+    fence::reopen(target, &generation, context.epoch, lock_timeout(context)).await?;
+    Err(leaks)
+}
+
 /// Compares every row of what both schemas know, while nobody can write on either side.
 ///
 /// # Errors
@@ -148,7 +166,7 @@ pub async fn compare(context: &mut Context<'_>) -> Answer {
     let source = inspect::tables(&world.source("verify").await?).await?;
     let target = inspect::tables(&world.target("verify").await?).await?;
     let replicated = observe::replicated_tables(context)?;
-    let comparisons = verify::shared_comparisons(&source, &target, &replicated);
+    let comparisons = verify::shared_comparisons(context.app(), &source, &target, &replicated);
     let twins =
         compare::open_twins(&world.source, &world.source_database, &world.target, &world.target_database).await?;
     let depth = match context.settings().verification {
@@ -179,7 +197,7 @@ pub async fn hand_over(context: &mut Context<'_>) -> Answer {
     let (source, target) = tokio::try_join!(world.source("hand over"), world.target("hand over"))?;
     let opening = context.noted(Step::Fence, "generation").unwrap_or_default();
     if !fence::state(&source, &opening).await?.is_some_and(|row| row.state == FenceState::Expired) {
-        refuse_unfenced(context, &target).await?;
+        take_back_if_it_leaked(context, &target).await?;
         refuse_other_clusters(context, &source, &target).await?;
         context.progress.say("stopping replication");
         let name = way_back::reverse_name(context)?;
@@ -199,6 +217,7 @@ pub async fn hand_over(context: &mut Context<'_>) -> Answer {
         };
         let position = close_for_good(context, &closing).await?;
         fence::wait_flushed_by_standbys(&target, position, STANDBYS_WITHIN).await?;
+        take_back_if_it_leaked(context, &target).await?;
         context.note(Step::ReverseHandOver, "opening-source", json!(opening)).await?;
         context.progress.say("opening the source");
         let row = fence::reopen(&source, &opening, context.epoch, lock_timeout(context)).await?;
@@ -221,7 +240,7 @@ pub async fn flip(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(json!({"flipped-at": now_ms()})));
     }
     if context.run()?.note(Step::ReverseFlip, GATES_PASSED).is_none() {
-        match observe::server(&context.applications.source).health().await {
+        match observe::server(context.app(), &context.applications.source).health().await {
             Health::Ready { version } => context.note(Step::ReverseFlip, GATES_PASSED, json!(version)).await?,
             other => return wait(format!("the source's server is not ready: {other}"), ""),
         }

@@ -6,8 +6,10 @@
 use super::world::Applications;
 use crate::failpoint;
 use crate::migration::{Entry, Progress, Record, State};
-use crate::postgres::{Error, Result, Server, Session, names::JOURNAL_SCHEMA};
+use crate::postgres::names::{JOURNAL_SCHEMA, literal};
+use crate::postgres::{Error, Result, Server, Session};
 use serde_json::Value;
+use tokio_postgres::Row;
 
 /// The journal's format. A newer one is refused, not guessed.
 const FORMAT: i32 = 1;
@@ -15,8 +17,48 @@ const FORMAT: i32 = 1;
 /// The advisory lock of the one worker that acts: "identity" in ASCII.
 const WORKER_LOCK: i64 = 0x6964_656e_7469_7479;
 
+/// The singleton that counts the records: none may be missing.
+const LENGTH: &str = "length";
+
+/// The singleton that names the run begun last, in case its records are lost.
+const RUN: &str = "run";
+
 /// Appends take turns: a position that is seen must never be followed by a lower one that commits late.
 const APPEND_LOCK: i64 = WORKER_LOCK + 1;
+
+/// What was read of the journal in one look.
+#[derive(Default)]
+struct News {
+    /// Position, time and content.
+    records: Vec<(i64, i64, Value)>,
+    /// How many records there are.
+    count: i64,
+    /// The position of the last one.
+    last: i64,
+    /// How many were written; a journal of an older charm does not tell.
+    length: Option<i64>,
+}
+
+impl News {
+    fn is_damaged(&self) -> bool {
+        self.length.is_some_and(|length| length != self.count)
+    }
+}
+
+/// Takes a record in; one that does not fit, or is not ours, is damage.
+fn take_in(state: &mut State, (seq, at, json): (i64, i64, Value)) {
+    match serde_json::from_value(json) {
+        Ok(record) => {
+            if let Err(illegal) = state.apply(&Entry { seq, at, record }) {
+                state.damage(&illegal.to_string());
+            }
+        }
+        Err(error) => {
+            state.damage(&format!("record {seq} is not ours ({error})"));
+            state.seq = seq;
+        }
+    }
+}
 
 /// An open journal.
 pub struct Store {
@@ -62,6 +104,8 @@ impl Store {
                        at timestamptz NOT NULL DEFAULT clock_timestamp(),
                        record jsonb NOT NULL);
                      CREATE TABLE IF NOT EXISTS {schema}.singleton (name text PRIMARY KEY, value jsonb NOT NULL);
+                     INSERT INTO {schema}.singleton SELECT '{LENGTH}', to_jsonb(count(*)) FROM {schema}.entry
+                       ON CONFLICT DO NOTHING;
                      CREATE TABLE IF NOT EXISTS {schema}.format AS SELECT {FORMAT} AS version;
                      COMMIT",
                     lock = APPEND_LOCK,
@@ -98,53 +142,116 @@ impl Store {
                 "report this as a defect",
             )
         })?;
+        if let Record::RunStarted { run, .. } = record {
+            self.adopt(run).await?;
+        }
         let label = record.label();
         failpoint::reach_for(failpoint::RECORD_BEFORE, &label);
-        let row = self
-            .session
-            .query_one(
-                &format!(
-                    "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({APPEND_LOCK}))
-                     INSERT INTO {JOURNAL_SCHEMA}.entry (record) SELECT $1 FROM turn
-                     RETURNING seq, (extract(epoch FROM at) * 1000)::bigint"
-                ),
-                &[&json],
-            )
-            .await
-            .map_err(Error::doing(&doing))?;
+        let row = match record {
+            Record::Void { .. } => self.append_void(&json).await?,
+            _ => self
+                .session
+                .query_one(
+                    &format!(
+                        "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({APPEND_LOCK})),
+                         new AS (INSERT INTO {JOURNAL_SCHEMA}.entry (record) SELECT $1 FROM turn RETURNING seq, at),
+                         counted AS (
+                           INSERT INTO {JOURNAL_SCHEMA}.singleton (name, value)
+                           SELECT '{LENGTH}', to_jsonb((SELECT count(*) FROM {JOURNAL_SCHEMA}.entry) + 1) FROM new
+                           ON CONFLICT (name) DO UPDATE SET value = to_jsonb((singleton.value)::bigint + 1))
+                         SELECT seq, (extract(epoch FROM at) * 1000)::bigint FROM new"
+                    ),
+                    &[&json],
+                )
+                .await
+                .map_err(Error::doing(&doing))?,
+        };
         failpoint::reach_for(failpoint::RECORD_AFTER, &label);
         Ok(Entry { seq: row.get(0), at: row.get(1), record: record.clone() })
     }
 
-    /// Brings `state` up to the journal's end.
+    /// Gives up what stands before: from here on the records are counted anew.
+    async fn append_void(&self, json: &Value) -> Result<Row> {
+        let doing = self.at("write the journal");
+        let statements = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock({APPEND_LOCK});
+             INSERT INTO {JOURNAL_SCHEMA}.entry (record) VALUES ({});
+             INSERT INTO {JOURNAL_SCHEMA}.singleton SELECT '{LENGTH}', to_jsonb(count(*)) FROM {JOURNAL_SCHEMA}.entry
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+             DELETE FROM {JOURNAL_SCHEMA}.singleton WHERE name = '{RUN}';
+             COMMIT",
+            literal(&json.to_string())
+        );
+        if let Err(error) = self.session.batch_execute(&statements).await {
+            // The first error tells more than this one.
+            let _ = self.session.batch_execute("ROLLBACK").await;
+            return Err(Error::doing(doing)(error));
+        }
+        let last = format!(
+            "SELECT seq, (extract(epoch FROM at) * 1000)::bigint FROM {JOURNAL_SCHEMA}.entry ORDER BY seq DESC LIMIT 1"
+        );
+        self.session.query_one(&last, &[]).await.map_err(Error::doing(doing))
+    }
+
+    /// Brings `state` up to the journal's end. Where records are missing or do not fit, the state says so.
     ///
     /// # Errors
-    /// The server's, or a finding when a record does not fit.
+    /// The server's.
     pub async fn refresh(&self, state: &mut State) -> Result<()> {
-        let doing = self.at("read the journal");
-        let rows = self
-            .session
-            .query(
-                &format!(
-                    "SELECT seq, (extract(epoch FROM at) * 1000)::bigint, record
-                     FROM {JOURNAL_SCHEMA}.entry WHERE seq > $1 ORDER BY seq"
-                ),
-                &[&state.seq],
-            )
-            .await
-            .map_err(Error::doing(&doing))?;
-        let cure =
-            "undo the change made there by hand, or drop the coordinator's database and roll back with `rollback`";
-        for row in rows {
-            let json: Value = row.get(2);
-            let record: Record = serde_json::from_value(json).map_err(|e| {
-                Error::found("read the journal", format!("record {} is not ours ({e})", row.get::<_, i64>(0)), cure)
-            })?;
-            state
-                .apply(&Entry { seq: row.get(0), at: row.get(1), record })
-                .map_err(|illegal| Error::found("read the journal", illegal.to_string(), cure))?;
+        let mut news = self.news(state.seq).await?;
+        // A journal that was emptied, or dropped and made anew under us, may count its positions from the beginning again.
+        if news.last < state.seq || (news.is_damaged() && state.damaged.is_none()) {
+            *state = State::default();
+            news = self.news(0).await?;
         }
+        let is_void = |(_, _, record): &(i64, i64, Value)| record["kind"] == "void";
+        let from = news.records.iter().rposition(is_void).unwrap_or(0);
+        let mut records = news.records.split_off(from).into_iter().peekable();
+        // What was given up is no damage any more.
+        if let Some(void) = records.next_if(is_void) {
+            take_in(state, void);
+        }
+        if let Some(length) = news.length.filter(|_| news.is_damaged()) {
+            let name = &self.session.database;
+            state.damage(&format!("database {name} holds {} of {length} records (deleted by hand?)", news.count));
+        }
+        records.for_each(|record| take_in(state, record));
         Ok(())
+    }
+
+    /// What was written behind a position, and whether everything written is there: in one look.
+    async fn news(&self, after: i64) -> Result<News> {
+        let sql = format!(
+            "SELECT e.seq, (extract(epoch FROM e.at) * 1000)::bigint, e.record, t.count, t.last,
+                    (SELECT (value)::bigint FROM {JOURNAL_SCHEMA}.singleton WHERE name = '{LENGTH}')
+             FROM (SELECT count(*) AS count, coalesce(max(seq), 0) AS last FROM {JOURNAL_SCHEMA}.entry) t
+             LEFT JOIN {JOURNAL_SCHEMA}.entry e ON e.seq > $1 ORDER BY e.seq"
+        );
+        let rows = self.session.query(&sql, &[&after]).await.map_err(Error::doing(self.at("read the journal")))?;
+        let mut news = News::default();
+        for row in rows {
+            (news.count, news.last, news.length) = (row.get(3), row.get(4), row.get(5));
+            if let Some(seq) = row.get(0) {
+                news.records.push((seq, row.get(1), row.get(2)));
+            }
+        }
+        Ok(news)
+    }
+
+    /// Keeps the name of the run that is begun, or whose remains are going to be removed.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn adopt(&self, run: &str) -> Result<()> {
+        self.write_single(RUN, &Value::from(run)).await
+    }
+
+    /// The run that was begun or adopted last.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn adopted(&self) -> Result<Option<String>> {
+        Ok(self.single(RUN).await?.and_then(|value| value.as_str().map(str::to_owned)))
     }
 
     /// The whole journal, replayed.
@@ -219,12 +326,12 @@ impl Store {
         self.write_single("applications", &value).await
     }
 
-    /// What the relations told last.
+    /// What the relations told last; `None` when nobody knows.
     ///
     /// # Errors
     /// The server's.
-    pub async fn applications(&self) -> Result<Applications> {
-        Ok(self.single("applications").await?.and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default())
+    pub async fn applications(&self) -> Result<Option<Applications>> {
+        Ok(self.single("applications").await?.and_then(|value| serde_json::from_value(value).ok()))
     }
 
     async fn single(&self, name: &str) -> Result<Option<Value>> {

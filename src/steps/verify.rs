@@ -3,7 +3,7 @@
 use super::context::{Answer, Context, Outcome};
 use super::observe;
 use super::world::World;
-use crate::apps::KRATOS;
+use crate::apps::App;
 use crate::migration::{DIFFERED, Failure, Phase, Run, Step, Verification};
 use crate::postgres::compare::{self, CompareProgress, ComparedColumn, Depth, Online, TableComparison, Verdict};
 use crate::postgres::inspect::{self, Column, Table};
@@ -32,7 +32,8 @@ pub async fn snapshot(context: &mut Context<'_>) -> Answer {
     }
     let world = context.world;
     let replicated = observe::replicated_tables(context)?;
-    let comparisons = table_comparisons(&inspect::tables(&world.source("verify").await?).await?, &replicated);
+    let tables = inspect::tables(&world.source("verify").await?).await?;
+    let comparisons = table_comparisons(world.app, &tables, &replicated);
     let twins =
         compare::open_twins(&world.source, &world.source_database, &world.target, &world.target_database).await?;
     let progress = Arc::new(compare::CompareProgress::default());
@@ -51,7 +52,7 @@ pub async fn snapshot(context: &mut Context<'_>) -> Answer {
 
 /// What is compared: the source's columns of every replicated table; tables that the target's own
 /// migrations add rows to may hold more there.
-fn table_comparisons(tables: &[Table], replicated: &[TableName]) -> Vec<TableComparison> {
+pub(super) fn table_comparisons(app: &App, tables: &[Table], replicated: &[TableName]) -> Vec<TableComparison> {
     tables
         .iter()
         .filter(|table| replicated.contains(&table.name))
@@ -59,15 +60,20 @@ fn table_comparisons(tables: &[Table], replicated: &[TableName]) -> Vec<TableCom
             table: table.name.clone(),
             key: table.primary_key.clone(),
             columns: table.columns.iter().map(compared).collect(),
-            target_may_have_more: KRATOS.is_seeded_table(&table.name.name),
+            target_may_have_more: app.is_seeded_table(&table.name.name),
             bytes: table.total_bytes,
         })
         .collect()
 }
 
 /// What both schemas know of every replicated table.
-pub(super) fn shared_comparisons(source: &[Table], target: &[Table], replicated: &[TableName]) -> Vec<TableComparison> {
-    let mut comparisons = table_comparisons(source, replicated);
+pub(super) fn shared_comparisons(
+    app: &App,
+    source: &[Table],
+    target: &[Table],
+    replicated: &[TableName],
+) -> Vec<TableComparison> {
+    let mut comparisons = table_comparisons(app, source, replicated);
     for comparison in &mut comparisons {
         let other = target.iter().find(|table| table.name == comparison.table);
         comparison.columns.retain(|ours| other.is_some_and(|table| table.columns.iter().any(|c| c.name == ours.name)));
@@ -179,5 +185,6 @@ pub async fn online(world: &World, run: &Run) -> Result<Verdict, Failure> {
         catch_up_limit: CATCHES_UP,
         rounds: ROUNDS,
     };
-    Ok(compare::compare_online(&online, table_comparisons(&tables, &replicated), &CompareProgress::default()).await?)
+    let comparisons = table_comparisons(world.app, &tables, &replicated);
+    Ok(compare::compare_online(&online, comparisons, &CompareProgress::default()).await?)
 }

@@ -3,10 +3,10 @@
 
 use super::context::Context;
 use super::prepare::forward;
-use super::{apply, guard, observe, reverse, way_back};
-use crate::migration::{Class, Failure, Goal, Order, Phase, Record, Run, Status, Step};
+use super::{apply, guard, observe, reverse, room, way_back};
+use crate::migration::{Class, Failure, Goal, Order, Phase, Record, Run, Side, Status, Step};
 use crate::postgres::fence::{self, FenceState};
-use crate::postgres::{Session, inspect, slot, subscription};
+use crate::postgres::{Session, slot, subscription};
 use std::time::{Duration, Instant};
 
 /// How often it is looked.
@@ -32,7 +32,12 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
     match run.phase {
         Phase::RollingBack | Phase::Finalized => return Ok(None),
         Phase::Reversing => return reversal(context, &run).await,
-        Phase::Opened | Phase::Flipped => return way_back::watch(context, &run).await,
+        Phase::Opened | Phase::Flipped if !way_back::stands(&run) => return Ok(None),
+        Phase::Opened | Phase::Flipped => {
+            let sessions = sessions(context).await?;
+            let found = way_back::watch(context, &run, &sessions.0, &sessions.1).await;
+            return keep(context, sessions, found);
+        }
         _ if !run.is_done(Step::Prepare) => return Ok(None),
         _ => {}
     }
@@ -48,22 +53,48 @@ pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure>
     if !matches!(run.status(Step::HandOver), Status::Pending | Status::Lost) {
         return Ok(None);
     }
-    let (source, target) = tokio::try_join!(context.world.source("watch"), context.world.target("watch"))?;
-    if let Some(record) = guard::mend(context, &run, &source, &target).await? {
+    let sessions = sessions(context).await?;
+    let found = look(context, &run, &sessions.0, &sessions.1).await;
+    keep(context, sessions, found)
+}
+
+/// The sessions of the last look, or new ones: a new session every second would fill the servers' logs.
+async fn sessions(context: &mut Context<'_>) -> Result<(Session, Session), Failure> {
+    match context.live.watching.take().filter(|(source, target)| !source.is_closed() && !target.is_closed()) {
+        Some(sessions) => Ok(sessions),
+        None => Ok(tokio::try_join!(context.world.source("watch"), context.world.target("watch"))?),
+    }
+}
+
+/// Keeps the sessions of a look that went well; after an error nobody knows what they are in the middle of.
+fn keep<T>(context: &mut Context<'_>, sessions: (Session, Session), found: Result<T, Failure>) -> Result<T, Failure> {
+    if found.is_ok() {
+        context.live.watching = Some(sessions);
+    }
+    found
+}
+
+async fn look(
+    context: &mut Context<'_>,
+    run: &Run,
+    source: &Session,
+    target: &Session,
+) -> Result<Option<Record>, Failure> {
+    if let Some(record) = guard::mend(context, run, source, target).await? {
         return Ok(Some(record));
     }
     if run.status(Step::Follow) == Status::Pending || !run.is_done(Step::Copy) {
         return Ok(None);
     }
-    let altered = guard::altered(context, &run, &source).await?;
-    match replication(context, &run, &source, &target, altered.as_deref()).await? {
+    let altered = guard::altered(context, run, source).await?;
+    match replication(context, run, source, target, altered.as_deref()).await? {
         // Without replication no drain can end: writes are not stopped for nothing.
-        Some(Record::Lost { reason, .. }) if lift(context, &run).await? => return Ok(Some(Record::Lifted { reason })),
+        Some(Record::Lost { reason, .. }) if lift(context, run).await? => return Ok(Some(Record::Lifted { reason })),
         Some(found) => return Ok(Some(found)),
         None => {}
     }
     match altered {
-        Some(found) => alterations(context, &run, found).await,
+        Some(found) => alterations(context, run, found).await,
         None => Ok(None),
     }
 }
@@ -116,14 +147,19 @@ async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, F
     if !over {
         return leaks(context, run, &source, &row).await;
     }
-    let reason = format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
+    let leaked = context.noted(Step::HandOver, super::hand_over::LEAKED).filter(|_| row.state == FenceState::Expired);
+    let ran_out = || format!("its lease of {} s ran out before the hand-over", context.settings().outage_limit);
+    let reason = leaked.unwrap_or_else(ran_out);
     ended(context, run, reason).await.map(Some)
 }
 
 /// The outage is over without a hand-over: writes pass on the source, the target goes on following where it can.
 async fn ended(context: &mut Context<'_>, run: &Run, reason: String) -> Result<Record, Failure> {
     lift(context, run).await?;
-    if run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending {
+    if context.noted(Step::HandOver, super::hand_over::LEAKED).is_some() {
+        context.note(Step::HandOver, super::hand_over::LEAKED, serde_json::Value::Null).await?;
+    }
+    if run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending && run.keeps.is_none() {
         // The target went on to another schema: `follow` sees to that before the subscription goes on.
         super::migrate::close_if_ended(context).await?;
         context.note(Step::Follow, super::follow::RESTS, serde_json::json!(true)).await?;
@@ -185,13 +221,19 @@ async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>
     let Some(row) = fence::state(&target, &generation).await? else { return Ok(None) };
     let until = row.remaining_ms.map(|left| super::migrate::now_ms() + left);
     context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
-    if row.state != FenceState::Expired && !row.lapsed() {
+    let leaks = fence::unfenced_tables(&target, &generation).await?;
+    let leak = leaks.first().filter(|_| row.state != FenceState::Permanent);
+    if row.state != FenceState::Expired && !row.lapsed() && leak.is_none() {
         return Ok(None);
     }
     let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
     fence::lift(&target, &generation, context.epoch, lock_timeout).await?;
     subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
-    let reason = "writes go on on the target: its fence ended before the source was opened".to_owned();
+    let why = match leak {
+        Some(table) => format!("the fence did not hold table {table} (a trigger dropped by hand?)"),
+        None => "its fence ended before the source was opened".to_owned(),
+    };
+    let reason = format!("writes go on on the target: {why}");
     Ok(Some(Record::Lifted { reason }))
 }
 
@@ -204,11 +246,11 @@ async fn replication(
     altered: Option<&str>,
 ) -> Result<Option<Record>, Failure> {
     let name = forward(context)?;
-    let noted = run.note(Step::Copy, "slot").and_then(|slot| slot.get("identity")).cloned().unwrap_or_default();
     let lost = |reason: String| Ok(Some(Record::Lost { step: Step::Copy, reason }));
-    let now = observe::identity_value(&inspect::cluster_identity(source).await?);
-    if noted != now {
-        return lost(format!("the source at {} is another cluster or timeline than the copy's", source.address));
+    for (side, session) in [(Side::Source, source), (Side::Target, target)] {
+        if let Some(found) = observe::another_cluster(run, side, session).await? {
+            return lost(found);
+        }
     }
     let Some(seen) = slot::observe(source, &name).await? else {
         return lost(format!("replication slot {name} is gone on {}", source.address));
@@ -216,8 +258,20 @@ async fn replication(
     if seen.wal_status.as_deref() == Some("lost") {
         return lost(format!("replication slot {name} lost the WAL it needs on {}", source.address));
     }
+    // What is only about to follow is not judged; nor is what rests on purpose, unless an operator set the limit: losing
+    // the copy then would break into the application's migration or an outage.
+    let rests = match run.phase {
+        Phase::Fenced | Phase::Drained => true,
+        Phase::Migrating => context.settings().max_kept_wal_bytes == 0,
+        _ => !run.is_done(Step::Follow),
+    };
+    if !rests && let Some(found) = room::give_up_if_full(context, source, Some(target), &name, &seen).await? {
+        return lost(found);
+    }
     let copy = super::follow::copied_at(run).to_string();
-    if context.live.slot.was_made_anew(&copy, &seen, &source.database) {
+    if context.live.slot.was_made_anew(&copy, &seen, &source.database)
+        || super::follow::went_on_while_paused(run, &seen)
+    {
         return lost(format!(
             "replication slot {name} on {} was made anew by hand, so changes between may be missing",
             source.address

@@ -3,17 +3,18 @@
 //! where a change came from, and it would go round for ever.
 
 use super::context::{Answer, Context, Outcome};
+use super::judge::{Revival, STANDS_STILL};
+use super::mend;
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
-use super::world::World;
-use crate::migration::{Failure, Record, Run, Step};
+use crate::migration::{Failure, Goal, Record, Run, Side, Step};
 use crate::postgres::names::{PREFIX, RunId, TableName};
 use crate::postgres::publication::PublishedTable;
 use crate::postgres::reverse::{self, Reversal};
-use crate::postgres::subscription::SubscriptionSpec;
-use crate::postgres::{Password, Session, inspect, publication, reach, slot, subscription};
+use crate::postgres::subscription::{SubscriptionSpec, SubscriptionState};
+use crate::postgres::{Password, Server, Session, publication, reach, slot, subscription};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the slot may wait for transactions on the target. Nobody can write there, so only others hold it up.
 const SLOT_WITHIN: Duration = Duration::from_secs(10);
@@ -32,54 +33,6 @@ const LOST: &str = "lost";
 
 /// Note of why nothing flows back at present; null while it does.
 pub const STOPPED: &str = "stopped";
-
-/// A subscription that an error disabled is enabled again this often; a lost connection is such an error too.
-const REVIVALS: u32 = 3;
-
-/// After this long in good health the revivals are counted anew.
-const HEALTHY: Duration = Duration::from_secs(60);
-
-/// What is remembered of the way back's subscription. Errors are counted by the server (15 and later); disabling by
-/// hand is none.
-#[derive(Default)]
-pub struct Revivals {
-    errors: Option<i64>,
-    times: u32,
-    last: Option<Instant>,
-    seen_resting: bool,
-}
-
-enum Revival {
-    Leave,
-    Wait,
-    Enable,
-}
-
-impl Revivals {
-    fn look(&mut self, rests: bool, errors: Option<i64>, works: bool) -> Revival {
-        if !rests {
-            self.seen_resting = false;
-            if self.last.is_none_or(|last| last.elapsed() > HEALTHY) {
-                self.times = 0;
-                self.errors = errors;
-            }
-            return Revival::Leave;
-        }
-        // The worker counts its error as it ends, which is after it disabled the subscription.
-        if works || !std::mem::replace(&mut self.seen_resting, true) {
-            return Revival::Wait;
-        }
-        let grew = errors.unwrap_or(0) > self.errors.unwrap_or(0);
-        if !grew || self.times >= REVIVALS {
-            return Revival::Leave;
-        }
-        self.seen_resting = false;
-        self.errors = errors;
-        self.times += 1;
-        self.last = Some(Instant::now());
-        Revival::Enable
-    }
-}
 
 /// Compares both catalogs, and publishes on the target what the source can take.
 ///
@@ -107,10 +60,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(json!({"open": false, "closed-because": reason})));
     }
     context.note(Step::WayBack, REVERSAL, json!(found)).await?;
-    context.note(Step::WayBack, LOST, Value::Null).await?;
-    let marker = PublishedTable::whole(TableName::new(PREFIX, "marker"));
-    let published: Vec<PublishedTable> = found.published.iter().cloned().chain([marker]).collect();
-    publication::create(&target, &reverse_name(context)?, &published).await?;
+    note_lost(context, Value::Null).await?;
+    publish(context, &target).await?;
     Ok(Outcome::Done(json!({
         "open": true,
         "tables": found.published.len(),
@@ -119,16 +70,46 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     })))
 }
 
+/// Has the target publish what flows back.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn publish(context: &Context<'_>, target: &Session) -> Result<(), Failure> {
+    let marker = PublishedTable::whole(TableName::new(PREFIX, "marker"));
+    let published: Vec<PublishedTable> = noted(context)?.published.into_iter().chain([marker]).collect();
+    Ok(publication::create(target, &reverse_name(context)?, &published).await?)
+}
+
+/// Has the source let pass what flows back.
+///
+/// # Errors
+/// The server's, the journal's.
+pub(super) async fn relax(context: &mut Context<'_>, source: &Session) -> Result<Reversal, Failure> {
+    context.note(Step::WayBack, RELAXED, json!(true)).await?;
+    let reversal = noted(context)?;
+    reverse::relax(source, &reversal).await?;
+    Ok(reversal)
+}
+
+/// Why the way back is lost; null when it is not any more.
+///
+/// # Errors
+/// The journal's.
+pub(super) async fn note_lost(context: &mut Context<'_>, reason: Value) -> Result<(), Failure> {
+    context.note(Step::WayBack, LOST, reason).await
+}
+
 /// Tries, before anybody is kept waiting, what the hand-over will do: a slot on the target, a connection from the source.
 async fn unfit_servers(context: &Context<'_>, target: &Session) -> Result<Vec<String>, Failure> {
     let world = context.world;
     let name = reverse_name(context)?;
+    let conninfo = conninfo(&world.target, &world.target_database);
     // A slot that stands is proof enough.
     let slot = match slot::observe(target, &name).await? {
         Some(_) => Ok(()),
         None => slot::try_create(target, &name, SLOT_WITHIN).await,
     };
-    let reached = reach::reach(&world.source, &world.source_database, &conninfo(world), "the target").await;
+    let reached = reach::reach(&world.source, &world.source_database, &conninfo, "the target").await;
     let mut obstacles = Vec::new();
     for attempt in [slot, reached] {
         match attempt {
@@ -140,8 +121,8 @@ async fn unfit_servers(context: &Context<'_>, target: &Session) -> Result<Vec<St
 }
 
 /// How the source reaches the target.
-fn conninfo(world: &World) -> Password {
-    world.target.conninfo(&world.target_database, &format!("{PREFIX} way back"))
+pub fn conninfo(target: &Server, database: &str) -> Password {
+    target.conninfo(database, &format!("{PREFIX} way back"))
 }
 
 /// The name of publication, slot and subscription of the way back.
@@ -169,15 +150,20 @@ pub async fn connect(context: &Context<'_>, source: &Session, target: &Session) 
     disconnect(context, source, target).await?;
     slot::create(target, &name, SLOT_WITHIN).await?;
     let world = context.world;
-    let spec = SubscriptionSpec {
-        name: name.clone(),
-        slot: name.clone(),
-        publication: name.clone(),
-        conninfo: conninfo(world),
-        only_local_changes: true,
-    };
-    subscription::create(&world.source, &world.source_database, &spec).await?;
+    subscription::create(&world.source, &world.source_database, &subscription_spec(context, &name)).await?;
     Ok(Some(name))
+}
+
+/// The source's subscription.
+pub(super) fn subscription_spec(context: &Context<'_>, name: &str) -> SubscriptionSpec {
+    let world = context.world;
+    SubscriptionSpec {
+        name: name.to_owned(),
+        slot: name.to_owned(),
+        publication: name.to_owned(),
+        conninfo: conninfo(&world.target, &world.target_database),
+        only_local_changes: true,
+    }
 }
 
 /// Drops subscription and slot of the way back, if there are any. Only while the target is closed, or to give it up.
@@ -192,12 +178,20 @@ pub async fn disconnect(context: &Context<'_>, source: &Session, target: &Sessio
 }
 
 /// After the target opened: the forward direction goes for good, the source lets pass what it must, and the apply
-/// worker there begins.
+/// worker there begins. A way back that was lost is made anew where that is asked for.
 ///
 /// # Errors
 /// The servers'.
 pub async fn follow(context: &mut Context<'_>) -> Answer {
-    if let Err(reason) = context.run()?.way_back() {
+    let mends = context.request.goal == Goal::Following && context.run()?.may_mend();
+    if mends {
+        mend::once(context).await?;
+    } else {
+        context.live.mended = None;
+    }
+    if let Err(reason) = context.run()?.way_back()
+        && !mends
+    {
         log::warn!("there is no way back: {reason}");
         return Ok(Outcome::Done(Value::Null));
     }
@@ -206,26 +200,44 @@ pub async fn follow(context: &mut Context<'_>) -> Answer {
     let target = context.world.target("way back").await?;
     super::follow::drop_subscription(context).await?;
     slot::drop_slot(&source, &forward(context)?, ENDS).await?;
-    context.note(Step::WayBack, RELAXED, json!(true)).await?;
-    reverse::relax(&source, &noted(context)?).await?;
+    if !mends {
+        relax(context, &source).await?;
+    }
     let name = reverse_name(context)?;
+    let seen = slot::observe(&target, &name).await?.filter(|slot| slot.wal_status.as_deref() != Some("lost"));
+    let Some(seen) = seen else {
+        let reason = format!("replication slot {name} is gone on {}", target.address);
+        note_lost(context, json!(reason)).await?;
+        return match mends {
+            true => mend::give_up(context, &source, &target, reason).await,
+            false => Ok(Outcome::Done(Value::Null)),
+        };
+    };
     subscription::enable(&source, &name).await?;
     let applies = subscription::state(&source, &name).await?.is_some_and(|state| state.worker_pid.is_some());
-    let lag =
-        slot::observe(&target, &name).await?.and_then(|slot| slot.lag_bytes).and_then(|lag| u64::try_from(lag).ok());
+    let lag = seen.lag_bytes.and_then(|lag| u64::try_from(lag).ok());
     context.progress.update(|p| p.lag_bytes = lag);
     match lag {
-        Some(lag) if applies && lag <= context.settings().max_lag_bytes => Ok(Outcome::Done(json!({"lag-bytes": lag}))),
+        Some(lag) if applies && lag <= context.settings().max_lag_bytes => {
+            if mends {
+                note_lost(context, Value::Null).await?;
+                context.live.mended = None;
+            }
+            Ok(Outcome::Done(json!({"lag-bytes": lag})))
+        }
+        _ if context.live.mended.as_mut().is_some_and(|mended| mended.stands_still(seen.confirmed_flush_lsn)) => {
+            let reason = format!(
+                "nothing flows back since {} s; the log of the server at {} says why",
+                STANDS_STILL.as_secs(),
+                source.address
+            );
+            mend::give_up(context, &source, &target, reason).await
+        }
         Some(lag) if applies => {
             context.progress.say(format!("the source is {} behind the target", human_bytes(lag)));
             Ok(Outcome::Again(Duration::from_millis(200)))
         }
-        Some(_) => Ok(Outcome::Again(Duration::from_millis(50))),
-        None => {
-            let reason = format!("replication slot {name} is gone on {}", target.address);
-            context.note(Step::WayBack, LOST, json!(reason)).await?;
-            Ok(Outcome::Done(Value::Null))
-        }
+        _ => Ok(Outcome::Again(Duration::from_millis(50))),
     }
 }
 
@@ -261,46 +273,70 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
     Ok(Outcome::Done(Value::Null))
 }
 
+/// True while there is a way back to watch.
+pub fn stands(run: &Run) -> bool {
+    run.way_back().is_ok() && run.is_done(Step::FollowBack)
+}
+
+/// Enables the way back's subscription where a passing error disabled it, a lost connection among them; answers what was
+/// judged.
+///
+/// # Errors
+/// The server's.
+pub async fn revive(
+    context: &mut Context<'_>,
+    source: &Session,
+    name: &str,
+    state: &SubscriptionState,
+) -> Result<Revival, Failure> {
+    let judged = context.live.way_back.look(!state.enabled, state.apply_errors.clone(), state.worker_pid.is_some());
+    if judged == Revival::Enable {
+        subscription::enable(source, name).await?;
+    }
+    Ok(judged)
+}
+
+/// What is said of a subscription that nothing of ours enables again.
+pub fn disabled(source: &Session, name: &str) -> String {
+    format!("subscription {name} is disabled on {}, by hand or after an error that the log there tells", source.address)
+}
+
 /// After the opening: is the way back still whole? Answers a record that says why not.
 ///
 /// # Errors
 /// The servers'.
-pub async fn watch(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, Failure> {
-    if run.way_back().is_err() || !run.is_done(Step::FollowBack) {
-        return Ok(None);
-    }
+pub async fn watch(
+    context: &mut Context<'_>,
+    run: &Run,
+    source: &Session,
+    target: &Session,
+) -> Result<Option<Record>, Failure> {
     let lost =
         |reason: String| Ok(Some(Record::Noted { step: Step::WayBack, name: LOST.to_owned(), value: json!(reason) }));
     let name = reverse_name(context)?;
-    let target = context.world.target("watch").await?;
-    let begun = run.note(Step::Prepare, "identity").and_then(|identity| identity.get("target")).cloned();
-    let now = observe::identity_value(&inspect::cluster_identity(&target).await?);
-    if begun.as_ref() != Some(&now) {
-        return lost(format!("the target at {} is another cluster or timeline than before the flip", target.address));
+    if let Some(found) = observe::another_cluster(run, Side::Target, target).await? {
+        return lost(found);
     }
-    let Some(seen) = slot::observe(&target, &name).await? else {
+    let Some(seen) = slot::observe(target, &name).await? else {
         return lost(format!("replication slot {name} is gone on {}", target.address));
     };
     if seen.wal_status.as_deref() == Some("lost") {
         return lost(format!("replication slot {name} lost the WAL it needs on {}", target.address));
     }
-    let source = context.world.source("watch").await?;
-    let Some(state) = subscription::state(&source, &name).await? else {
+    // What was applied and confirmed before its failover may be missing there.
+    if let Some(found) = observe::another_cluster(run, Side::Source, source).await? {
+        return lost(found);
+    }
+    let Some(state) = subscription::state(source, &name).await? else {
         return lost(format!("subscription {name} is gone on {}", source.address));
     };
+    if let Some(found) = super::room::give_up_if_full(context, target, Some(source), &name, &seen).await? {
+        return lost(found);
+    }
     context.progress.update(|p| p.lag_bytes = seen.lag_bytes.and_then(|lag| u64::try_from(lag).ok()));
-    let stopped = match context.live.way_back.look(!state.enabled, state.apply_errors, state.worker_pid.is_some()) {
-        Revival::Wait => return Ok(None),
-        Revival::Enable => {
-            subscription::enable(&source, &name).await?;
-            return Ok(None);
-        }
-        Revival::Leave => (!state.enabled).then(|| {
-            format!(
-                "subscription {name} is disabled on {}, by hand or after an error that the log there tells",
-                source.address
-            )
-        }),
+    let stopped = match revive(context, source, &name, &state).await? {
+        Revival::Wait | Revival::Enable => return Ok(None),
+        Revival::Leave => (!state.enabled).then(|| disabled(source, &name)),
     };
     let known = run.note(Step::WayBack, STOPPED).and_then(Value::as_str);
     Ok((known != stopped.as_deref()).then(|| Record::Noted {

@@ -1,11 +1,14 @@
 //! The two sides: where they are and who we are there. Passed to the worker through a pipe.
 
+use crate::apps::App;
 use crate::postgres::{Result, Server, Session, others};
 use serde::{Deserialize, Serialize};
 
 /// Both database servers and the three databases that matter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
+    /// The identity app that moves.
+    pub app: &'static App,
     /// The cluster we leave.
     pub source: Server,
     /// The cluster we go to.
@@ -73,6 +76,8 @@ pub async fn end_other_workers(world: &World) -> Result<()> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Applications {
+    /// The identity app that both are.
+    pub app: &'static App,
     /// The application we leave.
     pub source: Application,
     /// The application we go to.

@@ -3,6 +3,8 @@
 //! from what is true in the databases.
 
 pub mod control;
+mod lost;
+mod trouble;
 pub mod wake;
 
 use crate::juju::logging;
@@ -15,6 +17,7 @@ use control::Handover;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trouble::{Trouble, since};
 use wake::Waker;
 
 /// How often requests, relations and the state of replication are looked at while nothing runs.
@@ -119,12 +122,21 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
     let sink = ProgressSink::default();
     let mut live = Live::default();
     let mut trouble = Trouble::default();
+    let mut judged = false;
     while in_place(&handover.charm_dir) {
         let pause = {
-            let applications = store.applications().await?;
+            let applications = store.applications().await?.unwrap_or_default();
             store.refresh(&mut state).await?;
             let mut turn = Turn { handover, store: &store, applications: &applications, epoch, sink: &sink, waker };
-            turn.take(&mut state, &mut live, &mut trouble).await?
+            if state.run.is_some() {
+                judged = false;
+                turn.take(&mut state, &mut live, &mut trouble).await?
+            } else if judged {
+                turn.take(&mut state, &mut live, &mut trouble).await?
+            } else {
+                live = Live::default();
+                turn.judge(&mut state, &mut trouble, &mut judged).await?
+            }
         };
         flush(handover, &store, &sink, waker).await?;
         tokio::time::sleep(pause).await;
@@ -140,22 +152,6 @@ async fn take_over(world: &World, store: &Store, state: &State) -> Result<i64, F
     Ok(epoch)
 }
 
-/// The last passing failure, so that a long one is told once and waited for longer.
-#[derive(Default)]
-struct Trouble {
-    times: u32,
-    /// When it began.
-    since: Option<SystemTime>,
-}
-
-/// A server that does not answer, and since when: so that who is called at night knows how long already.
-fn since(sentence: &str, began: SystemTime) -> String {
-    match sentence.contains(UNREACHABLE_CURE) {
-        true => format!("{sentence}; so since {}", logging::utc(began)),
-        false => sentence.to_owned(),
-    }
-}
-
 /// One look at the journal and one thing done.
 struct Turn<'a> {
     handover: &'a Handover,
@@ -169,6 +165,10 @@ struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// Does the next thing; answers how long to pause.
     async fn take(&mut self, state: &mut State, live: &mut Live, trouble: &mut Trouble) -> Result<Duration, Failure> {
+        if live.watched_for != state.request_seq {
+            live.watched_for = state.request_seq;
+            live.watched = None;
+        }
         let looked = live.watched;
         let watched = match self.context(state, live) {
             Some(mut context) => steps::watch(&mut context).await,
@@ -227,6 +227,7 @@ impl<'a> Turn<'a> {
                     .map(|()| LOOK)
             }
             Next::Undo(step) => self.undo(step, state, live, trouble).await,
+            Next::Sweep => self.sweep(state, trouble).await,
             Next::End => self.record(state, Record::RunEnded).await.map(|()| Duration::ZERO),
             Next::Reached => {
                 self.record(state, Record::Settled { request: state.request_seq, failure: None }).await.map(|()| LOOK)
@@ -312,9 +313,11 @@ impl<'a> Turn<'a> {
         trouble: &mut Trouble,
     ) -> Result<Duration, Failure> {
         if state.active().is_some_and(|run| run.status(step) != Status::Undoing) {
+            self.sink.update(|p| *p = Progress::default());
             self.record(state, Record::UndoStarted { step }).await?;
         }
-        self.sink.update(|p| *p = Progress { step: step.name().to_owned(), ..Progress::default() });
+        // What is in the way stays told while it is tried again: that may take longer than the pause before.
+        self.sink.update(|p| p.step = step.name().to_owned());
         let answer = self.run(false, state, live, |context| Box::pin(steps::undo(step, context))).await?;
         self.answered(step, answer, state, trouble, |_| Record::Undone { step }).await
     }
@@ -335,11 +338,11 @@ impl<'a> Turn<'a> {
                 answer = &mut future => return Ok(answer),
                 _ = ticks.tick() => {
                     flush(self.handover, self.store, self.sink, self.waker).await?;
-                    if long {
-                        self.store.refresh(&mut later).await?;
-                        if later.request.as_ref().is_some_and(|request| request.goal == Goal::RolledBack) {
-                            return Ok(Ok(Outcome::Again(Duration::ZERO)));
-                        }
+                    self.store.refresh(&mut later).await?;
+                    let rolls_back = later.request.as_ref().is_some_and(|request| request.goal == Goal::RolledBack);
+                    // Nothing goes on for a journal that lost its records.
+                    if later.damaged.is_some() || (long && rolls_back) {
+                        return Ok(Ok(Outcome::Again(Duration::ZERO)));
                     }
                 }
             }

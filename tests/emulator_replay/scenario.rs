@@ -224,7 +224,7 @@ fn write_charm(folder: &Path, source: &Path, output: &Path) -> Result<()> {
     for name in ["metadata.yaml", "actions.yaml", "config.yaml"] {
         std::fs::copy(source.join("recording-charm").join(name), folder.join(name))?;
     }
-    std::fs::copy(emulator::find_binary("replay-charm")?, folder.join("dispatch"))?;
+    peers::places::copy_program(&emulator::find_binary("replay-charm")?, &folder.join("dispatch"))?;
     let settings = json!({ "recording": source.join("hooks.json"), "output": output });
     std::fs::write(folder.join("replay.json"), settings.to_string())?;
     std::fs::write(output.join("password"), "s3cret=with=equals\n<&>")?;

@@ -1,12 +1,25 @@
 //! The text that an expression makes, as far as it can be told without running it: what is only known then stands in
 //! angle brackets.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use std::collections::BTreeMap;
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::{Expr, Lit, Local, Pat, Stmt, Token};
+
+/// The tokens without the dot by which an error's message begins a field's name: `name = .app.name`.
+fn undotted(tokens: TokenStream) -> TokenStream {
+    let mut begins = false;
+    let dropped =
+        |token: &TokenTree, begins: bool| begins && matches!(token, TokenTree::Punct(p) if p.as_char() == '.');
+    let kept = tokens.into_iter().filter(|token| {
+        let drop = dropped(token, begins);
+        begins = matches!(token, TokenTree::Punct(p) if matches!(p.as_char(), '=' | ','));
+        !drop
+    });
+    kept.collect()
+}
 
 /// Names whose text is known: constants of the file, and what the function bound before.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +58,7 @@ impl Names {
     /// The arguments of a macro; none when they are no expressions.
     pub fn arguments(tokens: TokenStream) -> Vec<Expr> {
         let parser = Punctuated::<Expr, Token![,]>::parse_terminated;
-        parser.parse2(tokens).map(|list| list.into_iter().collect()).unwrap_or_default()
+        parser.parse2(undotted(tokens)).map(|list| list.into_iter().collect()).unwrap_or_default()
     }
 
     /// What `format!` with these tokens makes.

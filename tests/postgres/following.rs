@@ -137,7 +137,12 @@ async fn drain(old: &Cluster, new: &Cluster) {
 
 async fn unwind(from: &coordinator::postgres::Session, to: &coordinator::postgres::Session, run: &str) {
     let running = subscription::state(to, run).await.unwrap().unwrap();
-    assert!(running.enabled && running.worker_pid.is_some() && running.apply_errors.unwrap_or(0) == 0, "{running:?}");
+    assert!(
+        running.enabled
+            && running.worker_pid.is_some()
+            && running.apply_errors.as_ref().is_none_or(|count| count.errors == 0),
+        "{running:?}"
+    );
     subscription::disable(to, run, POLL_LIMIT).await.unwrap();
     slot::wait_inactive(from, run, POLL_LIMIT).await.unwrap();
     assert_eq!(subscription::state(to, run).await.unwrap().unwrap().worker_pid, None);
@@ -220,7 +225,11 @@ async fn an_apply_error_disables_the_subscription_and_is_counted() {
         .unwrap();
     poll("the error", async || {
         let state = subscription::state(&to, "ours").await.unwrap().unwrap();
-        if !state.enabled && state.apply_errors == Some(1) { Ok(()) } else { Err(format!("{state:?}")) }
+        if !state.enabled && state.apply_errors.as_ref().is_some_and(|count| count.errors == 1) {
+            Ok(())
+        } else {
+            Err(format!("{state:?}"))
+        }
     })
     .await;
 }

@@ -3,6 +3,7 @@
 mod connections;
 mod copying;
 mod following;
+mod repairing;
 mod reversing;
 mod schema;
 mod slots;

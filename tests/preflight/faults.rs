@@ -97,7 +97,12 @@ const SETTINGS: &[Fault] = &[
     .told("ALTER SYSTEM RESET wal_keep_size; SELECT pg_reload_conf()"),
     source(
         "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; SELECT pg_reload_conf()",
-        warns("slot-wal-limit", "max_slot_wal_keep_size is 1 MiB on the source", "loses its slot"),
+        fails("slot-wal-limit", "max_slot_wal_keep_size is 1 MiB on the source", "loses its slot"),
+    )
+    .told("ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()"),
+    target(
+        "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; SELECT pg_reload_conf()",
+        warns("way-back", "max_slot_wal_keep_size is 1 MiB on the target", "until finalize"),
     )
     .told("ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()"),
     target(
@@ -117,7 +122,7 @@ const SETTINGS: &[Fault] = &[
     .told("ALTER ROLE operator IN DATABASE \"iam_kratos-new\" RESET statement_timeout"),
     target(
         "ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'; SELECT pg_reload_conf()",
-        warns("standbys", "synchronous_standby_names is 'elsewhere' and no synchronous standby", "every commit waits"),
+        warns("standbys", "is 'elsewhere', so commits wait for 1 standbys and 0 stream (none is there)", "every commit waits"),
     )
     .told("ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()"),
     target(
@@ -125,6 +130,19 @@ const SETTINGS: &[Fault] = &[
         fails("search-path", "schema_migration is in schema public on the target", "its own anew"),
     )
     .told("ALTER DATABASE \"iam_kratos-new\" RESET search_path"),
+    target(
+        "CREATE SCHEMA shadow; CREATE TABLE shadow.identities (id uuid PRIMARY KEY);
+         ALTER DATABASE \"iam_kratos-new\" SET search_path = shadow, public",
+        fails("search-path", "where shadow.identities hides public.identities on the target", "its own anew"),
+    )
+    .told("ALTER DATABASE \"iam_kratos-new\" RESET search_path")
+    .mend("DROP SCHEMA shadow CASCADE"),
+    target(
+        "CREATE SCHEMA operator; CREATE TABLE operator.sessions (id uuid PRIMARY KEY)",
+        fails("search-path", "for the whole server, where operator.sessions hides public.sessions", "its own anew"),
+    )
+    .told("ALTER DATABASE \"iam_kratos-new\" SET search_path = \"public\"")
+    .mend("ALTER DATABASE \"iam_kratos-new\" RESET search_path; DROP SCHEMA operator CASCADE"),
     // This collation has no version of its own, so the cure's ALTER COLLATION cannot be tried here.
     source(
         "CREATE COLLATION folded (provider = libc, locale = 'C.UTF-8');
@@ -133,33 +151,69 @@ const SETTINGS: &[Fault] = &[
         warns(
             "collation-versions",
             "collation public.folded changed since its indexes were built on the source",
-            "REINDEX DATABASE \"iam_kratos\"; ALTER COLLATION public.folded REFRESH VERSION",
+            "REINDEX DATABASE CONCURRENTLY \"iam_kratos\"; ALTER COLLATION public.folded REFRESH VERSION",
         ),
     )
     .mend("DROP TABLE words; DROP COLLATION folded"),
-    source("CREATE EXTENSION pg_trgm", fails("extensions", "pg_trgm missing on the target", "plugin_pg_trgm_enable=true"))
+    source("CREATE EXTENSION pg_trgm", fails("extensions", "pg_trgm missing on the target", "plugin-pg-trgm-enable=true"))
         .told("CREATE EXTENSION \"pg_trgm\"")
         .told_on(On::Target)
         .mend("DROP EXTENSION pg_trgm"),
+    target(
+        PLAIN,
+        warns("extensions", "role plain may not create btree_gin (Kratos 1.1.0 creates it)", "plugin-btree-gin-enable=true"),
+    )
+    .mend(NOT_PLAIN),
 ];
+
+/// The application's tables belong to a role without rights of its own.
+const PLAIN: &str = "CREATE ROLE plain; DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT oid FROM pg_class WHERE relkind = 'r'
+    AND relnamespace = 'public'::regnamespace LOOP EXECUTE format('ALTER TABLE %s OWNER TO plain', t); END LOOP; END $$";
+const NOT_PLAIN: &str = "REASSIGN OWNED BY plain TO operator; DROP OWNED BY plain; DROP ROLE plain";
 
 /// Others, and what earlier runs left.
 const BESIDE: &[Fault] = &[
     source(
         "SELECT pg_create_logical_replication_slot('identity_migration_0badcafe', 'pgoutput')",
-        fails("leftovers", "replication slot identity_migration_0badcafe on the source", "run rollback or finalize on that one"),
+        fails(
+            "leftovers",
+            "replication slot identity_migration_0badcafe of run 0badcafe on the source",
+            "from both sides, or run on the source: SELECT",
+        ),
     )
-    .mend("SELECT pg_drop_replication_slot('identity_migration_0badcafe')"),
+    .told("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'identity_migration_0badcafe'"),
+    source(
+        "CREATE PUBLICATION identity_migration_0badcafe",
+        fails("leftovers", "publication identity_migration_0badcafe of run 0badcafe", "run rollback or finalize on that one"),
+    )
+    .told("DROP PUBLICATION IF EXISTS identity_migration_0badcafe"),
+    target(
+        "CREATE SUBSCRIPTION identity_migration_0badcafe CONNECTION 'dbname=x' PUBLICATION x WITH (connect = false)",
+        fails("leftovers", "subscription identity_migration_0badcafe of run 0badcafe", "gone for good"),
+    )
+    .told(
+        "ALTER SUBSCRIPTION identity_migration_0badcafe DISABLE; \
+         ALTER SUBSCRIPTION identity_migration_0badcafe SET (slot_name = NONE); DROP SUBSCRIPTION identity_migration_0badcafe",
+    ),
     target(
         "CREATE SCHEMA identity_migration",
         fails("leftovers", "schema identity_migration on the target", "run rollback or finalize on that one"),
     )
-    .mend("DROP SCHEMA identity_migration"),
+    .told("DROP SCHEMA IF EXISTS identity_migration CASCADE"),
     source(
         "SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')",
         warns("foreign-slots", "logical slot forgotten without a reader holds", "fills the disk"),
     )
     .told("SELECT pg_drop_replication_slot('forgotten')"),
+    source(
+        "\\connect postgres\nSELECT pg_create_logical_replication_slot('identity_migration_feedf00d', 'pgoutput')",
+        warns(
+            "foreign-slots",
+            "logical slot identity_migration_feedf00d of database postgres without a reader holds",
+            "gone for good",
+        ),
+    )
+    .told("SELECT pg_drop_replication_slot('identity_migration_feedf00d')"),
     target(
         "SELECT pg_create_physical_replication_slot('gone_member', true)",
         warns("foreign-slots", "physical slot gone_member without a reader holds", "fills the disk"),
@@ -185,6 +239,20 @@ const BESIDE: &[Fault] = &[
         fails("prepared-transactions", "'it's stuck'", "COMMIT PREPARED"),
     )
     .told("ROLLBACK PREPARED 'it''s stuck'"),
+    source(
+        "\\connect postgres\nBEGIN; SELECT 1 FROM pg_current_xact_id(); PREPARE TRANSACTION 'beside'",
+        fails(
+            "prepared-transactions",
+            "'beside' in database postgres",
+            "\\connect \"postgres\" and ROLLBACK PREPARED 'beside'; or COMMIT",
+        ),
+    )
+    .mend("\\connect postgres\nROLLBACK PREPARED 'beside'"),
+    target(
+        "\\connect postgres\nBEGIN; SELECT 1 FROM pg_current_xact_id(); PREPARE TRANSACTION 'beside'",
+        warns("prepared-transactions", "'beside' in database postgres", "the slot of the way back would wait"),
+    )
+    .mend("\\connect postgres\nROLLBACK PREPARED 'beside'"),
     source(
         "CREATE TABLE ancient (id int PRIMARY KEY); SET allow_system_table_mods = on;
          UPDATE pg_class SET relfrozenxid = ((pg_current_xact_id()::text::int8 + 4294967296 - 190000000) % 4294967296)::text::xid
@@ -272,7 +340,7 @@ const TABLES: &[Fault] = &[
          UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half_built'::regclass",
         warns("invalid-indexes", "index public.half_built is invalid on the source", "CONCURRENTLY"),
     )
-    .told("REINDEX INDEX public.half_built")
+    .told("REINDEX INDEX CONCURRENTLY public.half_built")
     .mend("DROP INDEX half_built"),
     target(
         "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
@@ -307,6 +375,15 @@ const SCHEMAS: &[Fault] = &[
     )
     .told("ALTER TABLE \"public\".\"sessions\" OWNER TO \"operator\"")
     .mend("REVOKE ALL ON SCHEMA public FROM stranger; DROP ROLE stranger"),
+    target(
+        "CREATE ROLE stranger; GRANT ALL ON SCHEMA public TO stranger; CREATE SEQUENCE stray; ALTER SEQUENCE stray OWNER TO stranger",
+        fails("ownership", "sequence public.stray belongs to stranger on the target", "as operator"),
+    )
+    .told("ALTER SEQUENCE public.stray OWNER TO \"operator\"")
+    .mend("DROP SEQUENCE stray; REVOKE ALL ON SCHEMA public FROM stranger; DROP ROLE stranger"),
+    target(PLAIN, fails("ownership", "role plain may not create anything in schema public", "as plain"))
+        .told("GRANT CREATE ON SCHEMA \"public\" TO \"plain\"")
+        .mend(NOT_PLAIN),
     target(
         "CREATE ROLE \"charmed_iam_kratos-new_owner\"",
         fails("ownership", "public.identities belongs to operator", "OWNER TO \"charmed_iam_kratos-new_owner\""),
@@ -396,6 +473,7 @@ const ROWS: &[Fault] = &[
          UPDATE session_devices SET nid = gen_random_uuid() WHERE id = (SELECT min(id::text)::uuid FROM session_devices)",
         warns("orphans", "1 session_devices without a session", "back-fill"),
     )
+    .told("DELETE FROM \"public\".\"session_devices\"")
     .mend("UPDATE session_devices SET nid = (SELECT id FROM networks); ALTER TABLE session_devices ENABLE TRIGGER ALL"),
 ];
 

@@ -3,6 +3,7 @@
 mod faults;
 mod good;
 mod names;
+mod patroni;
 mod poor;
 mod rig;
 mod variants;
@@ -16,6 +17,7 @@ fn every_check_is_made_to_object_by_a_row() {
     rows.extend(variants::VARIANTS.iter().map(|(_, expected)| *expected));
     rows.extend(variants::IMAGINED.iter().map(|(_, expected)| *expected));
     rows.extend(good::HELD.iter().map(|(_, expected, _)| *expected));
+    rows.extend(patroni::SAID.iter().map(|(.., expected)| *expected));
     rows.extend([poor::POOR, poor::STANDBY, poor::ENCRYPTED, poor::ORDER].into_iter().flatten());
     let made: BTreeSet<&str> = rows.iter().map(|row| row.check).collect();
     let never: Vec<&str> = CHECKS.iter().map(|check| check.name).filter(|name| !made.contains(name)).collect();

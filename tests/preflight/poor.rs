@@ -24,7 +24,7 @@ pub const POOR: &[Expected] = &[
     Expected::fails("encoding", "LATIN1 on the source, UTF8 on the target", "ENCODING 'LATIN1'"),
     Expected::warns("locale", "C/C (libc) on the source, C.UTF-8/C.UTF-8 (libc) on the target", "sorts otherwise"),
     Expected::warns("database-names", "has 63 bytes, Charmed PostgreSQL 16 takes 49 on the target", "shorter"),
-    Expected::warns("direction", "0 identities on the source, 0 on the target", "the people in it"),
+    Expected::warns("direction", "0 identities on the source, 0 on the target", "the identities in it"),
     Expected::fails("networks", "no networks row", "start once"),
     Expected::fails("source-application", "no address", "source-kratos"),
     Expected::fails("schema-migrations", "20 only on the target", "leave run-migration to the runbook"),

@@ -25,7 +25,11 @@ pub fn server(cluster: &Cluster) -> Server {
 }
 
 pub fn address(kratos: &Kratos) -> apps::Server {
-    apps::Server { admin_endpoint: kratos.ports().admin_url(), public_endpoint: kratos.ports().public_url() }
+    apps::Server {
+        app: &KRATOS,
+        admin_endpoint: kratos.ports().admin_url(),
+        public_endpoint: kratos.ports().public_url(),
+    }
 }
 
 pub fn look(source: &Cluster, target: &Cluster) -> Look {
@@ -37,7 +41,11 @@ pub fn look(source: &Cluster, target: &Cluster) -> Look {
         target_database: "iam_kratos-new".to_owned(),
         source_app: None,
         target_app: None,
+        // Nobody listens there.
+        source_patroni: 1,
+        target_patroni: 1,
         settings: Settings::default(),
+        keep_release: false,
         run: None,
         coordinator: "coordinator".to_owned(),
         target_application: "kratos-new".to_owned(),
@@ -76,6 +84,11 @@ impl Expected {
     /// A person should know.
     pub const fn warns(check: &'static str, found: &'static str, cure: &'static str) -> Self {
         Self { check, verdict: Verdict::Warn, found, cure }
+    }
+
+    /// As it should be; the words are of what was found.
+    pub const fn passes(check: &'static str, found: &'static str) -> Self {
+        Self { check, verdict: Verdict::Pass, found, cure: "" }
     }
 
     pub fn is_met(&self, findings: &[Finding]) -> bool {

@@ -1,10 +1,15 @@
 //! The good pair seen otherwise: with other relations, options and servers.
 
 use super::rig::Expected;
-use coordinator::apps::Health;
+use coordinator::apps::hydra::{KEY_SETS, SigningKeys};
+use coordinator::apps::{HYDRA, Health, Recognised, Told};
 use coordinator::migration::OrderChoice;
 use coordinator::postgres::Password;
-use coordinator::steps::preflight::{Facts, Look};
+use coordinator::postgres::survey::Standby;
+use coordinator::steps::preflight::contents::{Counted, Orphans};
+use coordinator::steps::preflight::{Facts, Look, Side};
+use serde_json::json;
+use std::collections::BTreeSet;
 
 /// What the operator did, and what preflight says.
 pub type Variant = (fn(&mut Look), Expected);
@@ -46,7 +51,10 @@ pub const VARIANTS: &[Variant] = &[
         Expected::fails("rights", "role weak is no superuser (without REPLICATION", "ALTER ROLE \"weak\" SUPERUSER"),
     ),
     (other_database, Expected::fails("source-release", "no table schema_migration", "source-database-name")),
-    (other_application, Expected::warns("source-identity", "does not know an identity of its own", "belong together")),
+    (
+        other_application,
+        Expected::warns("source-identity", "does not know one of the identities of its own", "belong together"),
+    ),
     (nobody_serves, Expected::fails("source-application", "no address", "source-kratos")),
     (no_such_order, Expected::fails("outage-limit", "the lease is 30 s", "outage-limit=720")),
 ];
@@ -124,7 +132,190 @@ pub const IMAGINED: &[Imagined] = &[
     (clock, Expected::warns("clocks", "the servers' clocks are 60 s apart", "time synchronisation")),
     (copy, Expected::warns("two-databases", "one was made from a physical copy of the other", "deployed fresh")),
     (ancient, Expected::fails("target-application", "runs 0.13.0, a release that is not known", "refresh coordinator")),
+    (
+        one_of_two_standbys,
+        Expected::warns(
+            "standbys",
+            "wait for 2 standbys and 1 stream (a is streaming, sync, b is catchup, potential)",
+            "juju config <source PostgreSQL> synchronous_node_count=1",
+        ),
+    ),
+    (
+        under_patroni,
+        Expected::fails(
+            "wal-level",
+            "wal_level is replica",
+            "run patronictl edit-config blue --force --pg wal_level=logical && patronictl restart blue --force (on a unit of blue)",
+        ),
+    ),
+    (
+        under_patroni,
+        Expected::fails("connections", "of 200 connections free", "run juju config blue experimental_max_connections="),
+    ),
+    (
+        old_target,
+        Expected::warns(
+            "way-back",
+            "PostgreSQL 14 cannot leave out the columns that Kratos 1.1.0 adds",
+            "migrate accept-no-way-back=true",
+        ),
+    ),
+    (
+        impatient_target,
+        Expected::warns(
+            "way-back",
+            "idle_replication_slot_timeout is 60 on the target",
+            "SET idle_replication_slot_timeout = 0",
+        ),
+    ),
+    (
+        no_btree_gin,
+        Expected::fails(
+            "extensions",
+            "btree_gin (Kratos 1.1.0 creates it) is not installable on the target",
+            "plugin-btree-gin-enable=true; or take",
+        ),
+    ),
+    (small_limit, Expected::warns("slot-wal-limit", "max_slot_wal_keep_size is 1 MiB", "= -1")),
+    (
+        other_documents,
+        Expected::warns(
+            "identity-schemas",
+            "different documents for the identity schemas default",
+            "juju config kratos-new",
+        ),
+    ),
+    (very_many, Expected::warns("identity-schemas", "could not be compared", "the gates compare")),
+    (mute_target, Expected::passes("identity-schemas", "could not be compared yet")),
+    (alone, Expected::warns("source-sessions", "nobody but us is connected", "this very primary")),
+    (
+        unswitched,
+        Expected::warns(
+            "ownership",
+            "does not turn role relation_id_7 into operator",
+            "GRANT \"charmed_iam_kratos-new_admin\" TO \"relation_id_7\"",
+        ),
+    ),
+    (
+        orphans_before,
+        Expected::fails("orphans", "3 session_devices without", "run on the source: DELETE FROM d; or set"),
+    ),
+    (orphans_after, Expected::passes("orphans", "attached already")),
+    (
+        lost_secret,
+        Expected::warns(
+            "signing-keys",
+            "the source answers 500 where it needs its signing keys: cipher",
+            "repair that on the source",
+        ),
+    ),
+    (
+        another_secret,
+        Expected::warns("system-secret", "it lacks the source's system secret", "add-secret-key type=system"),
+    ),
+    (
+        before_the_copy,
+        Expected::warns("system-secret", "it cannot be seen before the copy", "get-secret-keys type=system"),
+    ),
+    (shared_secret, Expected::passes("system-secret", "decrypts the keys that came from the source")),
+    (shared_secret, Expected::passes("signing-keys", "publishes all of its 1 signing keys")),
+    (
+        other_issuer,
+        Expected::warns(
+            "issuer",
+            "the issuer of the source is https://old.example, the target's is https://new.example",
+            "the public address of the source",
+        ),
+    ),
+    (
+        made_for_relations,
+        Expected::warns("oauth-relations", "3 clients were made for oauth relations", "leave those relations"),
+    ),
+    (large, Expected::warns("disk", "the source database has 2048 MiB", "df on the unit")),
 ];
+
+fn one_of_two_standbys(facts: &mut Facts) {
+    let server = &mut facts.source.survey.server;
+    server.settings.insert("synchronous_standby_names".to_owned(), "FIRST 2 (a,b)".to_owned());
+    server.setting_origins.insert("synchronous_standby_names".to_owned(), "/data/postgresql.conf".to_owned());
+    let standby = |name: &str, state: &str, sync_state: &str| Standby {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        sync_state: sync_state.to_owned(),
+    };
+    server.standbys = vec![standby("a", "streaming", "sync"), standby("b", "catchup", "potential")];
+}
+
+fn under_patroni(facts: &mut Facts) {
+    facts.look.ends.source_database.name = "blue".to_owned();
+    let server = &mut facts.source.survey.server;
+    server.connections = 195;
+    for (name, value) in [("wal_level", "replica"), ("cluster_name", "blue"), ("max_connections", "200")] {
+        server.settings.insert(name.to_owned(), value.to_owned());
+        server.setting_origins.insert(name.to_owned(), "command line".to_owned());
+    }
+}
+
+fn old_target(facts: &mut Facts) {
+    facts.target.survey.identity.version_num = 140_020;
+}
+
+fn impatient_target(facts: &mut Facts) {
+    facts.target.survey.server.settings.insert("idle_replication_slot_timeout".to_owned(), "60".to_owned());
+}
+
+fn no_btree_gin(facts: &mut Facts) {
+    facts.target.survey.server.available_extensions.remove("btree_gin");
+}
+
+fn small_limit(facts: &mut Facts) {
+    let server = &mut facts.source.survey.server;
+    (server.slot_wal_limit_bytes, server.wal_bytes_per_second) = (1 << 20, 0.0);
+}
+
+fn other_documents(facts: &mut Facts) {
+    facts.target.schemas = Some([("default".to_owned(), json!({"title": "another"}))].into());
+}
+
+fn very_many(facts: &mut Facts) {
+    facts.source.contents.schema_ids = Counted::TooLong;
+}
+
+fn mute_target(facts: &mut Facts) {
+    facts.target.schemas = None;
+}
+
+fn alone(facts: &mut Facts) {
+    facts.source.survey.server.connected_roles.clear();
+}
+
+fn unswitched(facts: &mut Facts) {
+    let server = &mut facts.target.survey.server;
+    server.charmed_owner = Some("operator".to_owned());
+    server.connected_roles.insert("relation_id_7".to_owned());
+}
+
+fn release(side: &mut Side, name: &str) {
+    side.health = Some(Health::Ready { version: name.to_owned() });
+    side.schema = Recognised::Release(name.to_owned());
+}
+
+fn orphans_before(facts: &mut Facts) {
+    release(&mut facts.source, "25.4.0");
+    facts.target.health = Some(Health::Ready { version: "26.2.0".to_owned() });
+    let what = "session_devices without a session of the same network".to_owned();
+    facts.source.contents.orphans =
+        Counted::Known(vec![Orphans { what, count: 3, delete: "DELETE FROM d".to_owned() }]);
+}
+
+fn orphans_after(facts: &mut Facts) {
+    orphans_before(facts);
+    release(&mut facts.source, "26.2.0");
+}
+
+fn large(facts: &mut Facts) {
+    facts.source.survey.server.database_bytes = 2 << 30;
+}
 
 fn clock(facts: &mut Facts) {
     facts.source.survey.server.clock = facts.target.survey.server.clock + 60.0;
@@ -136,4 +327,59 @@ fn copy(facts: &mut Facts) {
 
 fn ancient(facts: &mut Facts) {
     facts.target.health = Some(Health::Ready { version: "0.13.0".to_owned() });
+}
+
+type Published = Told<BTreeSet<String>>;
+
+/// One key that is in both sets.
+fn keys(id: &str) -> SigningKeys {
+    let mut keys = SigningKeys::default();
+    KEY_SETS.iter().for_each(|set| keys.insert(set, id.to_owned()));
+    keys
+}
+
+/// The same facts as if they were a Hydra's: one signing key, which came to the target.
+fn hydra(facts: &mut Facts, source: Published, target: Published) {
+    facts.look.app = &HYDRA;
+    for (side, published) in [(&mut facts.source, source), (&mut facts.target, target)] {
+        side.contents.signing_keys = keys("one");
+        side.contents.relation_clients = Counted::Known(0);
+        side.keys = Some(published);
+    }
+}
+
+fn served() -> Published {
+    Told::Yes(["one".to_owned()].into())
+}
+
+fn undecrypted() -> Published {
+    Told::Failed { status: 500, message: "cipher: message authentication failed".to_owned() }
+}
+
+fn lost_secret(facts: &mut Facts) {
+    hydra(facts, undecrypted(), undecrypted());
+}
+
+fn another_secret(facts: &mut Facts) {
+    hydra(facts, served(), undecrypted());
+}
+
+fn before_the_copy(facts: &mut Facts) {
+    hydra(facts, served(), served());
+    facts.target.contents.signing_keys = keys("its own");
+}
+
+fn shared_secret(facts: &mut Facts) {
+    hydra(facts, served(), served());
+}
+
+fn other_issuer(facts: &mut Facts) {
+    hydra(facts, served(), served());
+    facts.source.issuer = Some(Told::Yes("https://old.example".to_owned()));
+    facts.target.issuer = Some(Told::Yes("https://new.example".to_owned()));
+}
+
+fn made_for_relations(facts: &mut Facts) {
+    hydra(facts, served(), served());
+    facts.source.contents.relation_clients = Counted::Known(3);
 }

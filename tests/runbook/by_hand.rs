@@ -28,7 +28,7 @@ fn disable(rig: &Rig) {
     rig.on_target(&format!("ALTER SUBSCRIPTION {} DISABLE", name(rig))).unwrap();
 }
 
-fn drop_subscription(rig: &Rig) {
+pub fn drop_subscription(rig: &Rig) {
     let name = name(rig);
     disable(rig);
     rig.on_target(&format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)")).unwrap();
@@ -39,7 +39,7 @@ fn drop_publication(rig: &Rig) {
     rig.on_source(&format!("DROP PUBLICATION {}", name(rig))).unwrap();
 }
 
-fn make_slot_anew(rig: &Rig) {
+pub fn make_slot_anew(rig: &Rig) {
     make_slot(rig, "pgoutput");
 }
 
@@ -58,7 +58,7 @@ fn make_slot(rig: &Rig, plugin: &str) {
     .unwrap();
 }
 
-fn unpublish_a_table(rig: &Rig) {
+pub fn unpublish_a_table(rig: &Rig) {
     rig.on_source(&format!("ALTER PUBLICATION {} DROP TABLE public.sessions", name(rig))).unwrap();
 }
 
@@ -75,7 +75,7 @@ fn drop_the_targets_marker(rig: &Rig) {
 }
 
 /// Waits until the worker's watch has begun to look twice, so that what is true now was seen.
-fn looked_again(rig: &Rig) {
+pub fn looked_again(rig: &Rig) {
     let before = rig.looks();
     wait_for("the watch to look", LONG, || if rig.looks() >= before + 2 { Ok(()) } else { Err("not yet") }).unwrap();
 }
@@ -101,6 +101,7 @@ fn assert_follows(rig: &Rig) {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn while_following_and_while_fenced() {
     let mut rig = Rig::new(14, 16, 300).unwrap();
     rig.reach(Goal::Following);
@@ -157,13 +158,9 @@ fn while_following_and_while_fenced() {
     assert!(lost(&rig).contains("slot"));
     rig.write_source().unwrap();
     rig.write_target().unwrap_err();
-    // The target's schema is the new one already, so a new copy needs a new run.
-    rig.want(Goal::Following).unwrap();
-    let refused = rig.refused();
-    assert!(refused.contains("schema") && refused.contains("rollback"), "{refused}");
-    rig.roll_back("after the slot was lost");
+    // The target's schema is the new one already: nothing but a repair leads on.
     assert_eq!(rig.reach(Goal::Following).phase(), Phase::Following);
-    rig.migrate_schema(&Settings::default());
+    assert!(rig.reach(Goal::Migrated).active().unwrap().is_done(Step::Gates));
     assert_eq!(rig.reach(Goal::Flipped).phase(), Phase::Flipped);
     rig.verified();
     rig.assert_equal();

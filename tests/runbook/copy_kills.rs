@@ -138,7 +138,7 @@ fn servers_and_connections_that_fail_under_it_are_waited_for() {
     let writers = write(&rig);
     let middle = format!("copy-frame/{BIG}/100");
     type Trouble = fn(&mut Rig);
-    let troubles: [(&str, Trouble); 9] = [
+    let troubles: [(&str, Trouble); 12] = [
         ("copy-slot", |rig| end_sessions(&rig.source, "slot")),
         ("copy-snapshot", |rig| end_sessions(&rig.source, "snapshot")),
         (&middle, |rig| end_sessions(&rig.source, "snapshot")),
@@ -148,6 +148,9 @@ fn servers_and_connections_that_fail_under_it_are_waited_for() {
         (&middle, |rig| rig.restart_source(Mode::Immediate).unwrap()),
         (&middle, |rig| rig.restart_target(Mode::Fast).unwrap()),
         (&middle, |rig| rig.restart_target(Mode::Immediate).unwrap()),
+        (&middle, |rig| rig.restart_target(Mode::Crash).unwrap()),
+        (&middle, |rig| rig.restart_source(Mode::Crash).unwrap()),
+        ("copy-index/sessions_pkey", |rig| rig.restart_source(Mode::Crash).unwrap()),
     ];
     arm(&rig, troubles[0].0, "stop");
     rig.want(Goal::Following).unwrap();
@@ -212,7 +215,7 @@ fn cut_off_while_the_server_builds_an_index_it_starts_anew() {
     wait_for("the server to build an index", LONG, || held(&rig, false)).unwrap();
     rig.kill_worker().unwrap();
     rig.hook().unwrap();
-    for mode in [Mode::Fast, Mode::Immediate] {
+    for mode in [Mode::Fast, Mode::Immediate, Mode::Crash] {
         wait_for("the server to build an index", LONG, || held(&rig, false)).unwrap();
         rig.restart_target(mode).unwrap();
         holder.join().unwrap();

@@ -2,6 +2,7 @@
 
 use super::rig::{LONG, Rig};
 use anyhow::Result;
+use coordinator::migration::journal::Request;
 use coordinator::migration::{Goal, Phase, Settings, State, Step};
 
 /// Columns, indexes and constraints of the application's tables.
@@ -49,21 +50,49 @@ impl Rig {
 
     /// Both databases are equal, says a comparison that shares no code with the charm.
     pub fn assert_equal(&self) {
+        self.is_equal().unwrap();
+    }
+
+    /// As [`Rig::assert_equal`], for what comes to be so.
+    pub fn is_equal(&self) -> Result<(), String> {
         let options = peers::compare::Options::kratos();
-        let compared = peers::compare::databases(&self.source_uri(), &self.target_uri(), &options).unwrap();
-        assert_eq!(compared.different(), 0, "{}", compared.report());
-        assert!(compared.rows() > 1000, "{} rows compared", compared.rows());
+        let compared = peers::compare::databases(&self.source_uri(), &self.target_uri(), &options);
+        let compared = compared.map_err(|error| format!("{error:#}"))?;
+        match (compared.rows(), compared.different()) {
+            (1001.., 0) => Ok(()),
+            (rows, _) => Err(format!("{rows} rows compared\n{}", compared.report())),
+        }
     }
 
     /// A write that changes nothing but proves that writes pass, or why they do not.
     pub fn write_source(&self) -> Result<()> {
-        self.on_source("UPDATE public.identities SET updated_at = updated_at WHERE id = (SELECT min(id::text)::uuid FROM public.identities)")
-            .map(drop)
+        let table = self.world().app.keeps.table;
+        let one = format!("SELECT ctid FROM public.{table} ORDER BY id::text LIMIT 1");
+        self.on_source(&format!("UPDATE public.{table} SET updated_at = updated_at WHERE ctid = ({one})")).map(drop)
     }
 
     /// As [`Rig::write_source`], on the target.
     pub fn write_target(&self) -> Result<()> {
-        self.on_target("DELETE FROM public.identities WHERE false").map(drop)
+        self.on_target(&format!("DELETE FROM public.{} WHERE false", self.world().app.keeps.table)).map(drop)
+    }
+
+    /// Both sides are open for the application's own migration, and once all is undone; never else.
+    pub fn never_both(&self, place: &str) {
+        let phase = self.now().unwrap().0.phase();
+        let one_at_most =
+            [Phase::Following, Phase::Fenced, Phase::Drained, Phase::Opened, Phase::Flipped, Phase::Reversing];
+        if one_at_most.contains(&phase) {
+            let open = (self.write_source().is_ok(), self.write_target().is_ok());
+            assert_ne!(open, (true, true), "{place}, {phase}: both sides are open");
+        }
+    }
+
+    /// Ends the migration; nothing is left. What was compared may have been cut off: judge the rows before.
+    pub fn finalize(&self) {
+        let plain = Request::plain("finalize", Goal::Finalized);
+        self.ask(Request { keep_source_fenced: false, accept_unverified: true, ..plain }).unwrap();
+        assert_eq!(self.settled(LONG).unwrap().phase(), Phase::Finalized);
+        assert_eq!(self.left_behind().unwrap(), Vec::<String>::new());
     }
 
     /// How often the worker's watch has looked at the slot so far, as the source's log tells.

@@ -21,6 +21,7 @@ fn copying(rig: &Rig) {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn killed_everywhere_and_restarted_it_goes_on() {
     let rig = Rig::new(14, 16, 300).unwrap();
     make_big(&rig);
@@ -87,14 +88,17 @@ fn cut_off_in_the_middle_of_a_table_it_goes_on_or_leaves_nothing() {
     let subscription = "SELECT oid FROM pg_subscription WHERE subname LIKE 'identity%'";
     let before = rig.on_target(subscription).unwrap();
     rig.kill_worker().unwrap();
-    let killed_at = rig.now().unwrap().1.at;
     rig.hook().unwrap();
     rig.restart_source(Mode::Immediate).unwrap();
     copying(&rig);
-    rig.until("the new worker to look", LONG, |_, progress| {
-        progress.at > killed_at && progress.text.starts_with("PostgreSQL copied")
-    })
-    .unwrap();
+    // A look that began before may not know who copies.
+    for _ in 0..2 {
+        let before = rig.now().unwrap().1.at;
+        rig.until("the new worker to look", LONG, |_, progress| {
+            progress.at > before && progress.text.starts_with("PostgreSQL copied")
+        })
+        .unwrap();
+    }
     rig.on_target("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_progress_copy").unwrap();
     rig.until("the failure to be said", LONG, |_, progress| {
         progress.trouble.as_ref().is_some_and(|trouble| trouble.contains("synchronisation failed"))

@@ -69,6 +69,7 @@ fn refused_before_the_open(rig: &mut Rig, settings: &Settings) {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn in_both_orders() {
     let mut rig = Rig::new(14, 16, 300).unwrap();
     let documented = Settings { order: OrderChoice::Documented, outage_limit: 3600, ..Settings::default() };

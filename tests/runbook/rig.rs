@@ -1,6 +1,7 @@
 //! Two real clusters with a real Kratos database between them, and the real worker process, told by the
 //! journal what to do: everything but Juju.
 
+use super::servers::{Ports, Program, Running};
 use anyhow::{Context as _, Result, anyhow};
 use coordinator::migration::journal::{Request, Side};
 use coordinator::migration::{Goal, Phase, Progress, Record, Settings, State, Step};
@@ -8,16 +9,12 @@ use coordinator::postgres::{Password, Server};
 use coordinator::steps::{Application, Applications, Store, World};
 use coordinator::worker::control::{self, Handover};
 use peers::cluster::{Cluster, Mode};
-use peers::kratos::{Kratos, Ports, Release};
+use peers::places::copy_program;
 use peers::wait_for;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Name of the identity app's database on the source.
-const SOURCE: &str = "iam_kratos";
-/// Name of the identity app's database on the target.
-const TARGET: &str = "iam_kratos-new";
 const JOURNAL: &str = "iam_coordinator";
 
 /// How long anything may take that the worker does.
@@ -27,11 +24,14 @@ pub const LONG: Duration = Duration::from_secs(120);
 pub struct Rig {
     pub source: Arc<Cluster>,
     pub target: Arc<Cluster>,
-    pub new: Release,
-    source_ports: Arc<Ports>,
-    target_ports: Arc<Ports>,
-    source_server: Option<Kratos>,
-    target_server: Option<Kratos>,
+    /// What the source's application runs.
+    old: Program,
+    /// What the target's application runs from its refresh on.
+    pub new: Program,
+    source_ports: Ports,
+    target_ports: Ports,
+    source_server: Option<Running>,
+    target_server: Option<Running>,
     folder: PathBuf,
     runtime: tokio::runtime::Runtime,
     store: Store,
@@ -54,39 +54,46 @@ impl Rig {
         let logged = Cluster::builder(to).setting("log_statement", "all");
         let target = settings.iter().fold(logged, |builder, (name, value)| builder.setting(name, value));
         let target = target.start().map(Arc::new)?;
-        let old = Release::find("1.0.0")?;
-        source.create_database(SOURCE)?;
-        target.create_database(TARGET)?;
-        old.migrate(&source.uri(SOURCE))?;
-        old.migrate(&target.uri(TARGET))?;
-        peers::seed::rows(&source, SOURCE, identities)?;
-        Self::on(source, target, "")
+        Self::between(source, target, identities)
+    }
+
+    /// As [`Rig::new`], on clusters that run already.
+    pub fn between(source: Arc<Cluster>, target: Arc<Cluster>, identities: u32) -> Result<Self> {
+        Self::of((Program::kratos("1.0.0")?, Program::kratos("1.3.1")?), source, target, identities)
+    }
+
+    /// As [`Rig::between`], with other programs than Kratos 1.0.0, and 1.3.1 from the refresh on.
+    pub fn of((old, new): (Program, Program), source: Arc<Cluster>, target: Arc<Cluster>, people: u32) -> Result<Self> {
+        let [source_database, target_database] = databases(&old);
+        source.create_database(&source_database)?;
+        target.create_database(&target_database)?;
+        old.migrate(&source.uri(&source_database))?;
+        old.migrate(&target.uri(&target_database))?;
+        old.seed(&source, &source_database, people)?;
+        Self::on((old, new), source, target, "")
     }
 
     /// A rig whose source begins as a copy of this one's, on the same clusters. Nobody may be connected to this one's
     /// source: its server goes down meanwhile.
     pub fn twin(&mut self, suffix: &str) -> Result<Self> {
-        self.source_server.take().map_or(Ok(()), Kratos::stop)?;
-        for (cluster, database) in [(&self.source, SOURCE), (&self.target, TARGET)] {
+        self.source_server.take().map_or(Ok(()), Running::stop)?;
+        let [source_database, target_database] = databases(&self.old);
+        for (cluster, database) in [(&self.source, &source_database), (&self.target, &target_database)] {
             wait_for("the database to be copied", LONG, || {
                 cluster.psql("postgres", &format!("CREATE DATABASE \"{database}{suffix}\" TEMPLATE \"{database}\""))
             })?;
         }
-        let server = Release::find("1.0.0")?.start(&self.source.uri(SOURCE), &self.source_ports)?;
-        server.wait_ready()?;
-        self.source_server = Some(server);
-        Self::on(Arc::clone(&self.source), Arc::clone(&self.target), suffix)
+        self.source_server = Some(self.old.serve(&self.source.uri(&source_database), &self.source_ports)?);
+        let programs = (self.old.clone(), self.new.clone());
+        Self::on(programs, Arc::clone(&self.source), Arc::clone(&self.target), suffix)
     }
 
-    fn on(source: Arc<Cluster>, target: Arc<Cluster>, suffix: &str) -> Result<Self> {
-        let (old, new) = (Release::find("1.0.0")?, Release::find("1.3.1")?);
-        let (source_database, target_database) = (format!("{SOURCE}{suffix}"), format!("{TARGET}{suffix}"));
+    fn on((old, new): (Program, Program), source: Arc<Cluster>, target: Arc<Cluster>, suffix: &str) -> Result<Self> {
+        let [source_database, target_database] = databases(&old).map(|name| format!("{name}{suffix}"));
         let journal_database = format!("{JOURNAL}{suffix}");
         target.create_database(&journal_database)?;
-        let source_ports = Arc::new(Ports::reserve()?);
-        let target_ports = Arc::new(Ports::reserve()?);
-        let source_server = old.start(&source.uri(&source_database), &source_ports)?;
-        source_server.wait_ready()?;
+        let (source_ports, target_ports) = (old.reserve()?, old.reserve()?);
+        let source_server = old.serve(&source.uri(&source_database), &source_ports)?;
         let server = |cluster: &Cluster| Server {
             host: cluster.host().to_owned(),
             port: cluster.port(),
@@ -96,6 +103,7 @@ impl Rig {
             ca: None,
         };
         let world = World {
+            app: old.app(),
             source: server(&source),
             target: server(&target),
             source_database,
@@ -104,7 +112,7 @@ impl Rig {
         };
         let folder = std::env::temp_dir().join(format!("runbook-{}-{}{suffix}", std::process::id(), target.port()));
         std::fs::create_dir_all(&folder)?;
-        std::fs::copy(env!("CARGO_BIN_EXE_dispatch"), folder.join("dispatch"))?;
+        copy_program(Path::new(env!("CARGO_BIN_EXE_dispatch")), &folder.join("dispatch"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let application = |name: &str, ports: &Ports| Application {
             name: name.to_owned(),
@@ -114,8 +122,9 @@ impl Rig {
             ..Application::default()
         };
         let applications = Applications {
-            source: application("kratos", &source_ports),
-            target: application("kratos-new", &target_ports),
+            app: world.app,
+            source: application(world.app.name, &source_ports),
+            target: application(&format!("{}-new", world.app.name), &target_ports),
             coordinator: "coordinator".to_owned(),
         };
         let store = runtime.block_on(async {
@@ -126,7 +135,7 @@ impl Rig {
         Ok(Self {
             source,
             target,
-
+            old,
             new,
             source_ports,
             target_ports,
@@ -231,7 +240,19 @@ impl Rig {
             self.broker(&state).map_err(|error| format!("{error:#}"))?;
             if good(&state, &progress) { Ok(state) } else { Err(format!("phase {}, {progress:?}", state.phase())) }
         })
-        .with_context(|| format!("the worker's log:\n{}", self.worker_log()))
+        .with_context(|| format!("the worker's log:\n{}\n{}", self.worker_log(), self.servers_said()))
+    }
+
+    /// The last that both servers said of themselves, without the statements that they were sent.
+    fn servers_said(&self) -> String {
+        let of = |name: &str, cluster: &Cluster| {
+            let log = cluster.log_tail(20_000);
+            let own = |line: &&str| line.contains("LOG: ") || line.contains("ERROR: ") || line.contains("FATAL: ");
+            let sent = |line: &&str| line.contains("statement: ") || line.contains("execute ");
+            let lines: Vec<&str> = log.lines().filter(own).filter(|line| !sent(line)).collect();
+            format!("the {name}'s log:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
+        };
+        format!("{}\n{}", of("source", &self.source), of("target", &self.target))
     }
 
     /// Gives the consumers the side that the journal wants, as hooks do.
@@ -256,25 +277,28 @@ impl Rig {
 
     /// The target application's server starts at its next hook.
     pub fn start_target(&mut self) -> Result<()> {
-        let server = self.new.start(&self.target_uri(), &self.target_ports)?;
-        server.wait_ready()?;
-        self.target_server = Some(server);
+        self.target_server = Some(self.new.serve(&self.target_uri(), &self.target_ports)?);
         Ok(())
     }
 
     /// The target's server goes down, as after a refresh.
     pub fn stop_target(&mut self) -> Result<()> {
-        self.target_server.take().map_or(Ok(()), Kratos::stop)
+        self.target_server.take().map_or(Ok(()), Running::stop)
     }
 
     /// The source's server.
     pub fn source_client(&self) -> peers::kratos::Client {
-        self.source_ports.client()
+        self.source_ports.kratos()
     }
 
     /// The target's server.
     pub fn target_client(&self) -> peers::kratos::Client {
-        self.target_ports.client()
+        self.target_ports.kratos()
+    }
+
+    /// The source's and the target's server, of a Hydra.
+    pub fn hydra_clients(&self) -> [peers::hydra::Client; 2] {
+        [&self.source_ports, &self.target_ports].map(Ports::hydra)
     }
 
     /// The identity app's database on the source, for a superuser.
@@ -305,7 +329,7 @@ impl Rig {
     /// Restarts the source's cluster; the application finds its way back.
     pub fn restart_source(&self, mode: Mode) -> Result<()> {
         self.source.restart(mode)?;
-        let client = self.source_ports.client();
+        let client = self.source_client();
         wait_for("the source's server to be ready again", LONG, || client.ready())
     }
 
@@ -330,14 +354,25 @@ impl Rig {
     /// A charm refresh: the binary's file is another one.
     pub fn refresh_charm(&self) -> Result<()> {
         let beside = self.folder.join("dispatch.new");
-        std::fs::copy(self.folder.join("dispatch"), &beside)?;
+        copy_program(&self.folder.join("dispatch"), &beside)?;
         Ok(std::fs::rename(beside, self.folder.join("dispatch"))?)
+    }
+
+    /// The two sides, as the worker is told of them.
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     /// Where the worker keeps its files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// The names of the identity app's databases on source and target, as its charm asks for them.
+fn databases(program: &Program) -> [String; 2] {
+    let name = program.app().name;
+    [format!("iam_{name}"), format!("iam_{name}-new")]
 }
 
 impl Drop for Rig {

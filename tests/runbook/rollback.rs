@@ -40,6 +40,7 @@ fn hand_over(rig: &mut Rig, settings: &Settings, to_drained: impl Fn(&mut Rig)) 
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn migrate_first() {
     let mut rig = Rig::new(14, 16, 300).unwrap();
     let settings = Settings::default();
@@ -84,6 +85,7 @@ fn migrate_first() {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn the_documented_order() {
     let mut rig = Rig::new(14, 16, 300).unwrap();
     let settings = Settings { order: OrderChoice::Documented, outage_limit: 3600, ..Settings::default() };

@@ -4,6 +4,7 @@
 use super::rig;
 use emulator::Model;
 use emulator::stage::Stage;
+use peers::cluster::Cluster;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -140,13 +141,26 @@ pub fn same_rows(stage: &Stage) {
 pub fn no_hook_failed(model: &Model) {
     let log = model.log_tail(usize::MAX);
     let failed: Vec<&str> = log.lines().filter(|line| line.contains("hook \"") && line.contains("failed")).collect();
-    assert!(failed.is_empty(), "{failed:#?}\n{}", model.log_tail(80));
+    assert!(failed.is_empty(), "{}\n{failed:#?}", model.log_tail(80));
 }
 
 /// Looks for the passwords of all relation users wherever the charm writes.
-fn no_password_seen(stage: &Stage) {
-    let model = &stage.model;
-    let mut seen: String = stage.models().iter().map(|model| model.captured_output()).collect();
+pub fn no_password_seen(stage: &Stage) {
+    let postgresql = [&stage.source_place, &stage.target_place].map(|place| (&place.model, place.postgresql));
+    let dsns = [stage.kratos.dsn(), stage.kratos_new.dsn()];
+    no_password_in(&stage.models(), [&stage.source, &stage.target], postgresql, dsns);
+}
+
+/// The same of any models, the first of which is the coordinator's: of what stands in these clusters, source and
+/// target, of whom these PostgreSQL applications gave credentials to, and of the identity applications' own.
+pub fn no_password_in(
+    models: &[Model],
+    clusters: [&Cluster; 2],
+    postgresql: [(&Model, &str); 2],
+    dsns: [Option<String>; 2],
+) {
+    let model = &models[0];
+    let mut seen: String = models.iter().map(|model| model.captured_output()).collect();
     for unit in model.units("coordinator") {
         let folder = model.charm_folder(&unit).unwrap();
         for name in ["worker.log", "worker.log.1", "worker.json"] {
@@ -161,29 +175,28 @@ fn no_password_seen(stage: &Stage) {
     }
     for table in ["entry", "singleton"] {
         let sql = format!("SELECT t::text FROM identity_migration_journal.{table} t");
-        seen.push_str(&stage.target.psql(&stage.own_database(), &sql).unwrap_or_default());
+        let journal = format!("{}_coordinator", model.name());
+        seen.push_str(&clusters[1].psql(&journal, &sql).unwrap_or_default());
     }
-    for cluster in [&stage.source, &stage.target] {
+    for cluster in clusters {
         seen.push_str(&std::fs::read_to_string(cluster.log_path()).unwrap());
     }
-    let passwords = passwords(stage);
-    for password in passwords {
+    for password in passwords(model, postgresql, dsns) {
         assert!(password.len() >= 8 && !seen.contains(&password), "a password was written somewhere");
     }
 }
 
-fn passwords(stage: &Stage) -> Vec<String> {
-    let model = &stage.model;
-    let mut found: Vec<String> = [stage.kratos.dsn(), stage.kratos_new.dsn()]
+fn passwords(model: &Model, postgresql: [(&Model, &str); 2], dsns: [Option<String>; 2]) -> Vec<String> {
+    let mut found: Vec<String> = dsns
         .into_iter()
         .flatten()
         .filter_map(|dsn| Some(dsn.split_once("://")?.1.split_once('@')?.0.split_once(':')?.1.to_owned()))
         .collect();
     let mut ours = 0;
-    for place in [&stage.source_place, &stage.target_place] {
-        for bag in place.model.databag("database", place.postgresql) {
+    for (of, application) in postgresql {
+        for bag in of.databag("database", application) {
             let Some(uri) = bag.get("secret-user") else { continue };
-            // Kratos' own secrets are not ours to read: then the answer is empty.
+            // An identity application's own secrets are not ours to read: then the answer is empty.
             let answer = model.execute("coordinator/leader", &format!("secret-get {uri} password"), None).unwrap();
             let password = answer.stdout.trim().to_owned();
             if answer.code == 0 && !password.is_empty() {

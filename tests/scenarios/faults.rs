@@ -5,14 +5,13 @@
 
 use super::closing::{self, Played};
 use super::hold::{self, arm};
+use super::never_both::NeverBoth;
 use super::rig::{self, End, SOON};
 use super::story::{self, expect};
 use emulator::ActionResult;
-use emulator::stage::{Proxied, Stage, StageOptions};
-use peers::writers::{Settings, Writers};
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use emulator::stage::{Proxied, Stage};
+use peers::writers::{Place, Settings, Writers};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 const UNIT: &str = "coordinator/0";
@@ -64,7 +63,8 @@ const FOLLOW: Leg = (
         "record-after/started/copy",
         "copy-snapshot",
         "copy-part/identities",
-        "copy-index/sessions_pkey",
+        // Of the same table: another's may come before that part.
+        "copy-index/identities_pkey",
         "copy-foreign-keys",
         "record-after/started/follow",
     ],
@@ -141,26 +141,19 @@ struct Road {
     /// Which fault comes at which place, by turns.
     faults: Vec<(Side, Fault)>,
     met: usize,
+    /// Faults that were felt: told by the status, replies lost, connections cut.
+    felt: BTreeMap<String, usize>,
 }
 
 impl Road {
     fn new(name: &str, faults: &[(Side, Fault)]) -> Self {
-        let stage = Played::new(
-            Stage::proxied(StageOptions {
-                from: 14,
-                to: 16,
-                identities: 300,
-                charm: story::charm(name),
-                update_status_interval: Duration::from_secs(2),
-            })
-            .unwrap(),
-        );
+        let stage = Played::new(Stage::proxied(rig::options(name)).unwrap());
         rig::deploy(&stage, 1);
         let oracle = std::env::temp_dir().join(format!("oracle-{name}-{}", std::process::id()));
         let settings = Settings { rate: 20.0, connections: 3, ..Settings::new(&oracle) };
         rig::refresh(&stage);
         let writers = Writers::start(&stage.source_uri(), &settings, "all").unwrap();
-        Self { stage, writers: Some(writers), oracle, faults: faults.to_vec(), met: 0 }
+        Self { stage, writers: Some(writers), oracle, faults: faults.to_vec(), met: 0, felt: BTreeMap::new() }
     }
 
     fn writers(&self) -> &Writers {
@@ -240,14 +233,16 @@ impl Road {
         if let Some(next) = next {
             arm(&self.stage, UNIT, next, "stop");
         }
+        let mut felt = usize::from(fault == Slow);
         let met = match fault {
             Cut => {
-                proxy.cut();
+                felt = proxy.cut();
                 self.go_on();
-                String::new()
+                format!(", {felt} connections")
             }
             LoseReplies => {
                 let lost = replies.lost();
+                felt = lost;
                 replies.lose_in_turn(LOST);
                 self.go_on();
                 format!(", {lost} were lost before")
@@ -266,6 +261,7 @@ impl Road {
                 }
                 self.go_on();
                 let told = self.is_told(side, next);
+                felt = usize::from(told);
                 proxy.pass();
                 match told {
                     true => format!(", told after {:.1} s", began.elapsed().as_secs_f64()),
@@ -274,6 +270,16 @@ impl Road {
             }
         };
         eprintln!("{place} × {side:?} × {fault:?}{met}");
+        *self.felt.entry(format!("{side:?} {fault:?}")).or_default() += felt;
+    }
+
+    /// Every fault of this road really bit somewhere.
+    fn was_felt(&mut self) {
+        for (side, fault) in self.faults.clone() {
+            let late = if fault == LoseReplies { self.proxied(side).replies.lost() } else { 0 };
+            let felt = self.felt.get(&format!("{side:?} {fault:?}")).copied().unwrap_or(0) + late;
+            assert!(felt > 0, "{side:?} × {fault:?} was never felt: {:?}", self.felt);
+        }
     }
 
     fn go_on(&self) {
@@ -334,6 +340,7 @@ impl Road {
 
     /// Stops the writers; every write that was acknowledged is on this side, once.
     fn nothing_is_lost(&mut self, side: Side) {
+        self.was_felt();
         self.mend();
         let record = self.writers.take().unwrap().stop().unwrap();
         assert_eq!(record.unexpected, Vec::<String>::new());
@@ -342,68 +349,6 @@ impl Road {
         assert_eq!((verdict.lost, verdict.duplicated), (0, 0), "{verdict:?}");
         assert!(verdict.acknowledged > 30, "{verdict:?}");
         std::fs::remove_file(&self.oracle).unwrap();
-    }
-}
-
-/// Looks all the time, from when the target's own schema migration is over, whether both sides take writes at once.
-struct NeverBoth {
-    ends: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<anyhow::Result<u32>>,
-}
-
-impl NeverBoth {
-    fn watch(stage: &Stage) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let (inside, source, target) = (Arc::clone(&ends), stage.source_uri(), stage.target_uri());
-        let watching = async move {
-            let source = peers::cluster::connect(&source).await?;
-            let target = peers::cluster::connect(&target).await?;
-            let mut looks = 0;
-            while !inside.load(Ordering::Relaxed) {
-                // Open before and after the other one was: then both were open at that moment.
-                let both = takes(&source).await? && takes(&target).await? && takes(&source).await?;
-                if both {
-                    anyhow::bail!(
-                        "both sides take writes: the source's fence is {}, the target's {}",
-                        fence(&source).await?,
-                        fence(&target).await?
-                    );
-                }
-                looks += 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Ok(looks)
-        };
-        let thread = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watching)
-        });
-        Self { ends, thread }
-    }
-
-    fn end(self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let looks = self.thread.join().unwrap().unwrap();
-        eprintln!("both sides were never open in {looks} looks");
-        assert!(looks > 0);
-    }
-}
-
-/// The generations, their states, and the triggers on one table.
-async fn fence(client: &tokio_postgres::Client) -> anyhow::Result<String> {
-    let look = "SELECT clock_timestamp()::text, (SELECT string_agg(f::text, ' ' ORDER BY number) FROM identity_migration.fence f),
-                (SELECT string_agg(pg_get_triggerdef(oid), '; ') FROM pg_trigger
-                 WHERE tgrelid = 'public.identities'::regclass AND NOT tgisinternal)";
-    let row = client.query_one(look, &[]).await?;
-    let text = |column| row.get::<_, Option<String>>(column).unwrap_or_default();
-    Ok(format!("{} {} {}", text(0), text(1), text(2)))
-}
-
-/// Whether a writer would be heard; a statement is refused by the fence even when it touches no row.
-async fn takes(client: &tokio_postgres::Client) -> anyhow::Result<bool> {
-    match client.batch_execute("UPDATE public.identities SET nid = nid WHERE false").await {
-        Ok(()) => Ok(true),
-        Err(error) if error.as_db_error().is_some_and(|db| db.message().contains("to another server")) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -441,7 +386,9 @@ fn back(name: &str, faults: &[(Side, Fault)]) {
     let never = NeverBoth::watch(&road.stage);
     road.go(plain(DRAIN));
     road.go(plain(FLIP));
-    road.move_to(Target);
+    // The target of a migration that was taken back is nobody's any more.
+    road.writers().move_among(&[Place { uri: road.stage.target_uri(), only_while_fenced: true }]);
+    road.writes();
     road.go(RETURN);
     never.end();
     road.move_to(Source);
@@ -493,6 +440,7 @@ slow! {
 
 /// Every look that only looks says which side does not answer, in bounded time.
 #[test]
+#[ignore = "slow: make test-all"]
 fn looking_at_a_side_that_hangs_ends_with_its_name() {
     let road = Road::new("faults-looks", &[]);
     let model = &road.stage.model;
@@ -554,6 +502,7 @@ fn source_opens_by_itself(name: &str, place: &str) {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn the_source_opens_by_itself_when_its_commit_never_comes() {
     source_opens_by_itself("faults-lease-commit", "fence-commit");
 }

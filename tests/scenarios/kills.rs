@@ -18,9 +18,24 @@ fn killed_before(stage: &Stage, action: &str) {
     rig::assert_same(&format!("{action}, killed before its request,"), &before, &rig::picture(stage));
 }
 
-/// Kills the action right after: the worker goes on all the same.
+/// Kills the action right after: the worker goes on all the same, and nobody has to ask again.
 fn killed_after(stage: &Stage, action: &str, parameters: &[(&str, &str)]) {
     killed(stage, UNIT, &format!("record-after/requested/{action}"), action, parameters);
+    let begun = "SELECT coalesce(max(seq) FILTER (WHERE record ->> 'kind' = 'requested'), 0),
+        coalesce(max(seq) FILTER (WHERE record ->> 'kind' = 'settled'), 0),
+        (SELECT coalesce(value ->> 'waiting', '') FROM identity_migration_journal.singleton WHERE name = 'progress')
+        FROM identity_migration_journal.entry";
+    let mut last = String::new();
+    let ended = |_: &Model| {
+        last = stage.target.psql(&stage.own_database(), begun).unwrap();
+        let mut fields = last.splitn(3, '|');
+        let mut number = || fields.next().unwrap().parse::<u64>().unwrap();
+        let (asked, settled) = (number(), number());
+        // It is at its end, or a person is waited for.
+        settled > asked || fields.next().is_some_and(|waiting| waiting.contains("juju "))
+    };
+    let waited = stage.model.wait_until(&format!("{action} to go on by itself"), Duration::from_secs(240), ended);
+    waited.unwrap_or_else(|error| panic!("{error:#}\nlast: {last}"));
 }
 
 #[test]

@@ -4,9 +4,7 @@
 use super::hold::{self, arm, held, worker};
 use super::rig::{self, End};
 use super::story::{charm, expect, run};
-use emulator::Verdict;
 use emulator::stage::Stage;
-use std::time::Duration;
 
 /// Moves leadership from one unit to the other and waits until only the new leader's worker lives.
 fn move_leader(stage: &Stage, from: &str, to: &str) {
@@ -28,7 +26,7 @@ fn move_leader(stage: &Stage, from: &str, to: &str) {
 }
 
 /// Asks for something and holds the leader's worker in the middle of it.
-fn held_in(stage: &Stage, leader: &str, action: &str, place: &str) {
+pub fn held_in(stage: &Stage, leader: &str, action: &str, place: &str) {
     arm(stage, leader, place, "stop");
     let asked = run(&stage.model, action, &[("wait", "1")]);
     assert_eq!(asked.result("outcome"), "running", "{asked:?}");
@@ -88,51 +86,6 @@ fn leadership_moves_under_a_watching_action() {
     assert_eq!(worker(&stage, &first), None);
     expect(model, "rollback", &[], "done");
     rig::close(&stage, End::Source);
-}
-
-/// The leader's machine stands still, connections and all: nothing runs there, and nothing ends there.
-#[test]
-#[ignore = "slow: make test-all"]
-fn a_frozen_machine_loses_to_the_new_leader_and_wakes_up_to_nothing() {
-    let stage = rig::stage("zombie", 2);
-    let model = &stage.model;
-    let first = model.leader("coordinator").unwrap();
-    let second = if first == "coordinator/0" { "coordinator/1" } else { "coordinator/0" };
-    rig::refresh(&stage);
-    rig::follow(&stage);
-    rig::migrate(&stage);
-    held_in(&stage, &first, "drain", "record-after/noted/fence/generation");
-    let zombie = worker(&stage, &first).unwrap();
-    let frozen = first.clone();
-    let runs = move |candidate: &emulator::Candidate<'_>| match candidate.unit == frozen {
-        true => Verdict::Wait,
-        false => Verdict::Run,
-    };
-    stage.controller.set_gate(Some(Box::new(runs)));
-    // A hook that began before would find that it does not lead, and end the worker.
-    let still = |model: &emulator::Model| model.running(&first).unwrap().is_none();
-    model.wait_until("the machine to stand still", rig::SOON, still).unwrap();
-    model.set_leader(second).unwrap();
-    model
-        .wait_until("the new leader to drain", Duration::from_secs(240), |_| {
-            worker(&stage, second).is_some() && run(model, "drain", &[("wait", "5")]).result("outcome") == "done"
-        })
-        .unwrap();
-    expect(model, "flip-traffic", &[], "done");
-    let before = rig::picture(&stage);
-    hold::signal(zombie, rustix::process::Signal::CONT);
-    // It has found that its sessions are gone when it asks for the lock again.
-    let log = model.charm_folder(&first).unwrap().join("worker.log");
-    let lost = |_: &emulator::Model| {
-        std::fs::read_to_string(&log).unwrap_or_default().contains("another worker acts; waiting for its end")
-    };
-    let waited = model.wait_until("the zombie to lose", rig::SOON, lost);
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", std::fs::read_to_string(&log).unwrap_or_default()));
-    rig::assert_same("a worker that woke up", &before, &rig::picture(&stage));
-    stage.controller.set_gate(None);
-    model.wait_until("the zombie's end", rig::SOON, |_| worker(&stage, &first).is_none()).unwrap();
-    rig::consumer_uses(&stage, &stage.kratos_new);
-    rig::close(&stage, End::Target);
 }
 
 #[test]

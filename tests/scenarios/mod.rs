@@ -1,15 +1,19 @@
 //! Scenarios: the real dispatch in the model emulator, between real clusters and real Kratos servers.
 
+mod altered;
 mod bad_input;
-mod closing;
+pub mod closing;
+mod deleted_rows;
 mod faults;
-mod hold;
+pub mod hold;
+mod hydra;
 mod kills;
 mod leadership;
 mod lost_journal;
 mod matrix;
 mod models;
 mod native;
+mod never_both;
 mod newcomer;
 mod options;
 mod orders;
@@ -18,9 +22,10 @@ mod refusals;
 mod relations;
 mod repeats;
 mod retire;
-mod rig;
+pub mod rig;
 mod secrets;
 mod shapes;
-mod story;
+pub mod story;
 mod unreachable;
 mod way_back;
+mod zombie;

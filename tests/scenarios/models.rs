@@ -96,6 +96,7 @@ fn everybody_in_a_model_of_their_own_with_names_that_juju_made_up() {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn the_source_elsewhere_under_names_that_were_chosen_for_its_offers() {
     let models = Models { source: "iam", coordinator: "iam-new", target: "iam-new", kratos_offers: true };
     let stage = rig::stage_across("elsewhere", models, 14, 16);

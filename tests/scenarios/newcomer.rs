@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// What a person who runs this model knows of it, by the words that stand for it.
 const OWN_MODEL: [(&str, &str); 6] = [
-    ("<PostgreSQL of the old Kratos>", "postgresql-k8s"),
-    ("<PostgreSQL of the new Kratos>", "postgresql-new"),
+    ("<PostgreSQL of the old Kratos or Hydra>", "postgresql-k8s"),
+    ("<PostgreSQL of the new Kratos or Hydra>", "postgresql-new"),
     ("<old Kratos>", "kratos"),
     ("<new Kratos>", "kratos-new"),
     ("<ingress of kratos-new>", "traefik-new"),
@@ -109,15 +109,17 @@ impl Newcomer<'_> {
         let began = Instant::now();
         loop {
             let status = self.status();
-            let named = status.rsplit_once("next: ").map(|(_, command)| command.lines().map(str::to_owned).collect());
+            let named = status.rsplit_once("next: ").or_else(|| status.rsplit_once("; run "));
+            let named = named.filter(|(_, command)| command.starts_with("juju "));
+            let named = named.map(|(_, command)| command.lines().map(str::to_owned).collect());
             let stale = status == before && began.elapsed() < LOOKS / 4;
             if let Some(commands) = named.filter(|_| !stale) {
                 return commands;
             }
-            // A status that names nothing and stays: asks for the whole thing.
-            if began.elapsed() > LOOKS || (!stale && status.starts_with("cannot ")) {
-                return vec!["juju run coordinator/leader migrate".to_owned()];
-            }
+            // A status that names nothing and stays leaves a newcomer with nothing to type.
+            let stays =
+                began.elapsed() > LOOKS || (!stale && status.starts_with("cannot ") && began.elapsed() > LOOKS / 4);
+            assert!(!stays, "the status names nothing to do: {status}\n{}", self.told());
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -98,11 +98,13 @@ fn straight_through(name: &str, from: u32, to: u32) {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn from_15_to_15() {
     straight_through("15", 15, 15);
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn from_16_to_17() {
     straight_through("16", 16, 17);
 }

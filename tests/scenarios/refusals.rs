@@ -17,8 +17,9 @@ fn bad_options_missing_relations_and_units_that_do_not_lead() {
         ("source-kratos", "kratos:kratos-info"),
         ("target-kratos", "kratos-new:kratos-info"),
     ] {
-        let sentence =
-            format!("cannot begin: nothing is related to {endpoint}; run juju integrate coordinator:{endpoint}");
+        // Only a relation tells which app it is.
+        let told = if endpoint == "source-kratos" { "source-kratos or source-hydra" } else { endpoint };
+        let sentence = format!("cannot begin: nothing is related to {told}; run juju integrate coordinator:{endpoint}");
         let (word, _) = rig::status_says(model, "coordinator/0", &sentence);
         assert_eq!(word, "blocked");
         for action in ["preflight", "replicate", "migrate"] {
@@ -36,6 +37,10 @@ fn bad_options_missing_relations_and_units_that_do_not_lead() {
         ("order", "sideways", "one of auto, documented, migrate-first"),
         ("verification", "none", "one of twin, strict, counts"),
         ("source-application", "No Such Name", "an application's name"),
+        ("target-application", "9", "an application's name"),
+        ("target-database-name", " x", "a database's name"),
+        ("max-lag-bytes", "-1", "a whole number"),
+        ("copy-jobs", "1000", "a whole number"),
     ] {
         model.config("coordinator", &[(option, bad)]).unwrap();
         let (word, message) = rig::status_says(model, "coordinator/0", option);

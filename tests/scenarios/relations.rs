@@ -4,6 +4,7 @@
 use super::hold::worker;
 use super::rig::{self, End};
 use super::story::{charm, expect};
+use emulator::neighbours::HydraApp;
 use emulator::stage::Stage;
 use emulator::{Charm, Signal, Verdict};
 use std::sync::Arc;
@@ -194,6 +195,7 @@ fn signal(pid: u32, signal: Signal) {
 
 /// A second coordinator on the same pair is told so, and does no harm, whatever is tried with it.
 #[test]
+#[ignore = "slow: make test-all"]
 fn two_coordinators_on_one_pair() {
     let stage = rig::stage("two", 1);
     let model = &stage.model;
@@ -281,4 +283,35 @@ fn two_coordinators_on_one_pair() {
     model.wait_until("the second to be gone", rig::SOON, |model| model.units("second").is_empty()).unwrap();
     stage.target.psql("postgres", "DROP DATABASE iam_second").unwrap();
     rig::close(&stage, End::Both);
+}
+
+/// A run of Kratos knows nothing of a Hydra that is related meanwhile: no step is led to it.
+#[test]
+fn another_identity_app_is_related_while_following() {
+    let stage = rig::stage("another-app", 1);
+    let model = &stage.model;
+    rig::refresh(&stage);
+    rig::follow(&stage);
+    let kept = || {
+        let sql = "SELECT value FROM identity_migration_journal.singleton WHERE name = 'applications'";
+        stage.target.psql(&stage.own_database(), sql).unwrap()
+    };
+    let before = kept();
+    let hydra = HydraApp::new(339, "0.3/stable", "2.3.0").unwrap();
+    model.deploy(Charm::Native(Box::new(hydra)), "hydra").unwrap();
+    for endpoint in ["source-hydra", "target-hydra"] {
+        model.integrate(&format!("coordinator:{endpoint}"), "hydra:hydra-endpoint-info").unwrap();
+        let (word, message) = rig::status_says(model, "coordinator/0", "are both related");
+        assert_eq!(word, "blocked");
+        assert!(message.contains("deploy this charm once more for the other app"), "{message}");
+        let refused = rig::refused(model, "replicate", &[], "");
+        assert!(refused.message.contains("are both related"), "{refused:?}");
+        assert_eq!(kept(), before);
+        model.remove_relation(&format!("coordinator:{endpoint}"), "hydra:hydra-endpoint-info").unwrap();
+        rig::status_says(model, "coordinator/0", "following");
+        assert_eq!(kept(), before);
+    }
+    rig::migrate(&stage);
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
 }

@@ -25,9 +25,19 @@ pub fn stage_between(name: &str, from: u32, to: u32) -> Played {
 
 /// The same with its applications in several models.
 pub fn stage_across(name: &str, models: Models, from: u32, to: u32) -> Played {
-    let update_status_interval = Duration::from_secs(2);
-    let options = StageOptions { from, to, identities: 300, charm: charm(name), update_status_interval };
-    Played::new(Stage::across(models, options).unwrap())
+    Played::new(Stage::across(models, StageOptions { from, to, ..options(name) }).unwrap())
+}
+
+/// What a scenario's stage is by itself.
+pub fn options(name: &str) -> StageOptions {
+    StageOptions {
+        from: 14,
+        to: 16,
+        identities: 300,
+        charm: charm(name),
+        update_status_interval: Duration::from_secs(2),
+        encoding: None,
+    }
 }
 
 /// A stage with the coordinator deployed and ready.

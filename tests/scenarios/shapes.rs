@@ -104,6 +104,19 @@ end 100%s \n $1 'x' ""y""" ("select") VALUES (NULL) RETURNING "ID" > 60"#;
     assert!(stage.target.psql(&stage.target_place.database(), next).unwrap().starts_with('t'));
 }
 
+/// A fresh platform that nobody signed up to, in databases of another encoding.
+#[test]
+fn an_empty_database_that_is_not_utf_8() {
+    let options = emulator::stage::StageOptions { identities: 0, encoding: Some("LATIN1"), ..rig::options("latin") };
+    let stage = super::closing::Played::new(Stage::new(options).unwrap());
+    rig::deploy(&stage, 1);
+    add(&stage, "CREATE TABLE public.nothing (\"ÿ é\" text PRIMARY KEY)", "");
+    carry(&stage, "INSERT INTO public.nothing VALUES ('Zoë'), ('½ Çelik')", "120");
+    rig::close(&stage, End::Both);
+    let there = "SELECT string_agg(\"ÿ é\", ' ' ORDER BY 1) FROM public.nothing WHERE getdatabaseencoding() = 'LATIN1'";
+    assert_eq!(stage.target.psql(&stage.target_place.database(), there).unwrap(), "Zoë ½ Çelik");
+}
+
 #[test]
 #[ignore = "slow: make test-all"]
 fn a_thousand_tables() {

@@ -81,20 +81,19 @@ fn the_target_with_the_journal_is_down_or_hangs() {
 }
 
 #[test]
+#[ignore = "slow: make test-all"]
 fn the_source_is_down_or_hangs() {
     let stage = rig::stage("source-away", 1);
     let model = &stage.model;
     rig::refresh(&stage);
     stage.source.stop(Mode::Fast).unwrap();
-    for action in ["preflight", "replicate"] {
-        let down = run(model, action, &[]);
-        assert_eq!(down.result("outcome"), "failed", "{down:?}");
-        assert!(down.message.contains("cannot connect to database iam_kratos on 127.0.0.1"), "{down:?}");
-        let cure = "check that the server of source-database runs at 127.0.0.1";
-        assert!(down.message.contains(cure), "{down:?}");
-    }
-    let (word, _) = rig::status_says(model, "coordinator/0", "cannot connect to database iam_kratos");
-    assert_eq!(word, "blocked");
+    let down = run(model, "preflight", &[]);
+    assert_eq!(down.result("outcome"), "failed", "{down:?}");
+    assert!(down.message.contains("cannot connect to database iam_kratos on 127.0.0.1"), "{down:?}");
+    assert!(down.message.contains("check that the server of source-database runs at 127.0.0.1"), "{down:?}");
+    // What is asked for goes on by itself when the source is there again.
+    all_tell(&stage, &["replicate"], &["waiting"], "idle");
+    waits(&stage);
     stage.source.start_again().unwrap();
     rig::follow(&stage);
     rig::migrate(&stage);

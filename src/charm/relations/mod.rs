@@ -1,12 +1,13 @@
 //! What the relations say, gathered once per run, and what is to be written to them.
 
-pub mod kratos_info;
+pub mod identity;
 pub mod postgresql_client;
 
-pub use kratos_info::{Consumer, KratosInfo, broker_writes};
+pub use identity::{Consumer, Identity, broker_writes};
 pub use postgresql_client::DatabaseRelation;
 
 use super::event::Context;
+use crate::apps::{APPS, App};
 use crate::juju::{HookToolError, HookTools, Kind, RelationWrite};
 use std::collections::BTreeMap;
 
@@ -36,17 +37,11 @@ impl Side {
         }
     }
 
-    /// The `kratos_info` endpoint of this side.
-    pub fn kratos_endpoint(self) -> &'static str {
-        match self {
-            Self::Source => "source-kratos",
-            Self::Target => "target-kratos",
-        }
+    /// The endpoint of this side for an identity app, such as `source-kratos`.
+    pub fn endpoint_for(self, app: &App) -> String {
+        format!("{}-{}", self.name(), app.name)
     }
 }
-
-/// The endpoint on which consumers take Kratos' address from us.
-pub const CONSUMERS_ENDPOINT: &str = "kratos-info";
 
 /// How far a relation is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,12 +90,30 @@ pub enum Mistake {
          remove one of the two relations and relate that endpoint to the other cluster"
     )]
     OneCluster(String),
-    /// Both Kratos endpoints lead to one application.
+    /// Both endpoints of an identity app lead to one application.
     #[error(
-        "cannot migrate: source-kratos and target-kratos both lead to {0}; \
-         remove one of the two relations and relate that endpoint to the other Kratos"
+        "cannot migrate: source-{name} and target-{name} both lead to {application}; \
+         remove one of the two relations and relate that endpoint to the other {title}",
+        name = .app.name,
+        title = .app.title
     )]
-    OneKratos(String),
+    OneApplication {
+        /// The identity app.
+        app: &'static App,
+        /// The application.
+        application: String,
+    },
+    /// Kratos and Hydra are related, and one of them is all that one application of this charm moves.
+    #[error(
+        "cannot migrate: {endpoint} and {other} are both related; one application of this charm moves one identity app: \
+         remove one of the two relations, and deploy this charm once more for the other app"
+    )]
+    TwoApps {
+        /// An endpoint that is related.
+        endpoint: String,
+        /// Another one, of another app.
+        other: String,
+    },
 }
 
 /// What all relations say in this run.
@@ -110,11 +123,13 @@ pub struct RelationsFacts {
     pub source_database: Access<DatabaseRelation>,
     /// The PostgreSQL that we go to.
     pub target_database: Access<DatabaseRelation>,
-    /// The Kratos that we leave.
-    pub source_kratos: Access<KratosInfo>,
-    /// The Kratos that we go to.
-    pub target_kratos: Access<KratosInfo>,
-    /// Who takes Kratos' address from us, and what we told them; read on the leader only.
+    /// The identity app, told by what is related; `None` while neither of its applications is.
+    pub app: Option<&'static App>,
+    /// The identity application that we leave.
+    pub source_identity: Access<Identity>,
+    /// The identity application that we go to.
+    pub target_identity: Access<Identity>,
+    /// Who takes the identity app's address from us, and what we told them; read on the leader only.
     pub consumers: Vec<Consumer>,
     /// What the leader still has to ask the databases for.
     pub requests: Vec<RelationWrite>,
@@ -135,16 +150,28 @@ impl RelationsFacts {
         let target = reader.end(Side::Target.database_endpoint())?;
         let source_database = postgresql_client::read(&reader, source.as_ref(), &mut requests)?;
         let target_database = postgresql_client::read(&reader, target.as_ref(), &mut requests)?;
-        let source_kratos_end = reader.end(Side::Source.kratos_endpoint())?;
-        let target_kratos_end = reader.end(Side::Target.kratos_endpoint())?;
-        let mistake = one_kratos(source_kratos_end.as_ref(), target_kratos_end.as_ref())
+        let mut related = Vec::new();
+        for app in APPS {
+            let ends = [reader.end(&Side::Source.endpoint_for(app))?, reader.end(&Side::Target.endpoint_for(app))?];
+            if ends.iter().any(Option::is_some) {
+                related.push((*app, ends));
+            }
+        }
+        let mistake = two_apps(&related)
+            .or_else(|| one_application(&related))
             .or_else(|| one_cluster(source.as_ref(), target.as_ref(), &source_database, &target_database));
+        // Of two apps nobody can say which is meant.
+        let (app, [source_end, target_end]) = match related.pop() {
+            Some((app, ends)) if related.is_empty() => (Some(app), ends),
+            _ => (None, [None, None]),
+        };
         Ok(Self {
             source_database,
             target_database,
-            source_kratos: kratos_info::read(&reader, source_kratos_end)?,
-            target_kratos: kratos_info::read(&reader, target_kratos_end)?,
-            consumers: kratos_info::consumers(&reader)?,
+            app,
+            source_identity: identity::read(&reader, app, source_end)?,
+            target_identity: identity::read(&reader, app, target_end)?,
+            consumers: identity::consumers(&reader, app)?,
             requests,
             mistake,
         })
@@ -164,11 +191,11 @@ impl RelationsFacts {
         both.into_iter().filter_map(Access::ready).map(|database| database.relation_id.clone()).collect()
     }
 
-    /// The Kratos of a side.
-    pub fn kratos(&self, side: Side) -> &Access<KratosInfo> {
+    /// The identity application of a side.
+    pub fn identity(&self, side: Side) -> &Access<Identity> {
         match side {
-            Side::Source => &self.source_kratos,
-            Side::Target => &self.target_kratos,
+            Side::Source => &self.source_identity,
+            Side::Target => &self.target_identity,
         }
     }
 }
@@ -231,9 +258,22 @@ pub(super) fn unless_gone<T>(result: Result<T, HookToolError>) -> Result<Option<
     }
 }
 
-fn one_kratos(source: Option<&End>, target: Option<&End>) -> Option<Mistake> {
-    let (source, target) = (source?, target?);
-    (source.application == target.application).then(|| Mistake::OneKratos(source.application.clone()))
+/// Each identity app of which something is related, with the ends of its source and its target.
+type Related = [(&'static App, [Option<End>; 2])];
+
+fn two_apps(related: &Related) -> Option<Mistake> {
+    let mut ends = related.iter().filter_map(|(_, ends)| ends.iter().flatten().next());
+    let endpoint = |end: &End| end.relation_id.split(':').next().unwrap_or_default().to_owned();
+    let (one, other) = (ends.next()?, ends.next()?);
+    Some(Mistake::TwoApps { endpoint: endpoint(one), other: endpoint(other) })
+}
+
+fn one_application(related: &Related) -> Option<Mistake> {
+    related.iter().find_map(|(app, [source, target])| {
+        let (source, target) = (source.as_ref()?, target.as_ref()?);
+        let application = source.application.clone();
+        (source.application == target.application).then_some(Mistake::OneApplication { app, application })
+    })
 }
 
 fn one_cluster(

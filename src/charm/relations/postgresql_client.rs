@@ -1,6 +1,6 @@
 //! `postgresql_client`, version 0 of its protocol, spoken raw: Charmed PostgreSQL understands no other.
 
-use super::kratos_info::is_anonymous;
+use super::identity::is_anonymous;
 use super::{Access, End, Reader, Waiting};
 use crate::juju::{HookToolError, Kind, RelationWrite};
 use crate::postgres::{Password, Server};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::apps::{HYDRA, KRATOS};
 use crate::juju::Scripts;
 use std::collections::HashMap;
 
@@ -9,6 +10,7 @@ case "$0 $*" in
   *relation-ids*target-database*) echo "$TARGET";;
   *relation-ids*source-kratos*) echo '["source-kratos:3"]';;
   *relation-ids*target-kratos*) echo '["target-kratos:4"]';;
+  *relation-ids*hydra*) echo '[]';;
   *relation-ids*kratos-info*) echo '["kratos-info:5","kratos-info:9"]';;
   *relation-list*database:2*) echo '"pg"';;
   *relation-list*database:*) echo '"pg-new"';;
@@ -71,10 +73,10 @@ fn a_leader_reads_everything_and_asks_where_nobody_has() {
     assert_eq!(request.values["extra-user-roles"], "SUPERUSER");
     assert!(serde_json::from_str::<Vec<String>>(&request.values["requested-secrets"]).is_ok());
 
-    let kratos = facts.kratos(Side::Source).ready().unwrap();
+    let kratos = facts.identity(Side::Source).ready().unwrap();
     assert_eq!(kratos.names(Side::Source, None, None).unwrap().database, "apps_kratos");
     assert_eq!(kratos.published["later"], "1");
-    let Access::Waiting(waiting) = facts.kratos(Side::Target) else { panic!("{:?}", facts.target_kratos) };
+    let Access::Waiting(waiting) = facts.identity(Side::Target) else { panic!("{:?}", facts.target_identity) };
     assert!(waiting.person && waiting.cure.contains("public URL"));
     assert_eq!(facts.consumers.len(), 1, "the consumer that went away is left out");
     assert_eq!(facts.mistake, None);
@@ -114,8 +116,12 @@ fn a_relation_that_breaks_or_went_away_is_absent() {
 #[test]
 fn one_application_on_both_sides_is_a_mistake() {
     let end = |id: &str| End { relation_id: id.to_owned(), application: "kratos".to_owned(), bag: BTreeMap::new() };
-    let mistake = one_kratos(Some(&end("source-kratos:1")), Some(&end("target-kratos:2"))).unwrap();
-    assert!(mistake.to_string().contains("both lead to kratos"));
+    let both = || [Some(end("source-kratos:1")), Some(end("target-kratos:2"))];
+    let mistake = one_application(&[(&KRATOS, both())]).unwrap();
+    assert!(mistake.to_string().contains("source-kratos and target-kratos both lead to kratos"));
+    let hydra = [None, Some(end("target-hydra:3"))];
+    let mistake = two_apps(&[(&KRATOS, both()), (&HYDRA, hydra)]).unwrap();
+    assert!(mistake.to_string().contains("source-kratos and target-hydra are both related"));
     let none = Access::NoRelation;
     assert!(one_cluster(Some(&end("a:1")), Some(&end("b:2")), &none, &none).is_some());
 }

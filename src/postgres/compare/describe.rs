@@ -1,12 +1,13 @@
 //! The SQL of one table's comparison, made from the types that its expressions have on both ends.
 
-use super::{Side, TableComparison, TableVerdict};
+use super::{Depth, Side, TableComparison, TableVerdict};
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::names::ident;
 use tokio_postgres::types::Type;
 
 /// A table with its expressions for both sides.
+#[derive(Clone)]
 pub(super) struct Described {
     pub(super) comparison: TableComparison,
     source: Expressions,
@@ -16,13 +17,16 @@ pub(super) struct Described {
 }
 
 /// SQL expressions over one side's table.
+#[derive(Clone)]
 struct Expressions {
     from: String,
     record: String,
     text: String,
     key: String,
-    /// Predicate that finds the keys in `$1::text[]`.
-    by_key: String,
+    /// Predicate that finds an array of keys: what stands before and behind the array.
+    by_key: (String, String),
+    /// True when the predicate finds rows through the key's index.
+    indexed: bool,
 }
 
 /// Types whose record hash depends on nothing but the value: no collation, no oid of this cluster.
@@ -68,20 +72,24 @@ impl Described {
     }
 
     /// Number of rows and sum of hashes.
-    pub(super) fn sum(&self, side: Side, depth: super::Depth, condition: &str) -> String {
-        let Expressions { from, record, text, .. } = self.side(side);
-        let hash = match depth {
-            super::Depth::Rows => format!("hash_record_extended({record}, 0)"),
-            super::Depth::Text => text_hash(text),
-            super::Depth::Counts => "0".to_owned(),
-        };
+    pub(super) fn sum(&self, side: Side, depth: Depth, condition: &str) -> String {
+        let (from, hash) = (&self.side(side).from, self.hash(side, depth));
         format!("SELECT count(*), coalesce(sum(({hash})::numeric), 0)::text FROM {from} {condition}")
     }
 
-    /// Bucket, number of rows, sum of text hashes.
-    pub(super) fn by_bucket(&self, side: Side) -> String {
-        let Expressions { from, text, .. } = self.side(side);
-        let (bucket, hash) = (self.bucket(side), text_hash(text));
+    /// The hash of one row.
+    fn hash(&self, side: Side, depth: Depth) -> String {
+        let Expressions { record, text, .. } = self.side(side);
+        match depth {
+            Depth::Rows => format!("hash_record_extended({record}, 0)"),
+            Depth::Text => text_hash(text),
+            Depth::Counts => "0".to_owned(),
+        }
+    }
+
+    /// Bucket, number of rows, sum of hashes.
+    pub(super) fn by_bucket(&self, side: Side, depth: Depth) -> String {
+        let (from, bucket, hash) = (&self.side(side).from, self.bucket(side), self.hash(side, depth));
         format!("SELECT {bucket}, count(*), sum(({hash})::numeric)::text FROM {from} GROUP BY 1")
     }
 
@@ -97,8 +105,30 @@ impl Described {
 
     /// The same for the rows with the keys `$1`.
     pub(super) fn rows_of_keys(&self, side: Side) -> String {
-        let Expressions { from, text, key, by_key, .. } = self.side(side);
+        let Expressions { from, text, key, .. } = self.side(side);
+        let by_key = self.by_key(side, "$1");
         format!("SELECT ({key})::text COLLATE \"C\", md5({text}), xmin::text FROM {from} WHERE {by_key} ORDER BY 1, 2")
+    }
+
+    /// Removes rows of the target: those with the keys `$1`, or all.
+    pub(super) fn delete(&self, all: bool) -> String {
+        let from = &self.target.from;
+        if all {
+            format!("DELETE FROM {from}")
+        } else {
+            format!("DELETE FROM {from} WHERE {}", self.by_key(Side::Target, "$1"))
+        }
+    }
+
+    /// The predicate that finds the keys in an array, which is SQL of type `text[]` (a parameter or a literal).
+    pub(super) fn by_key(&self, side: Side, array: &str) -> String {
+        let (before, behind) = &self.side(side).by_key;
+        format!("{before}{array}{behind}")
+    }
+
+    /// True when keys are found through an index on both sides, and not by reading the table.
+    pub(super) fn is_indexed(&self) -> bool {
+        self.source.indexed && self.target.indexed
     }
 
     fn bucket(&self, side: Side) -> String {
@@ -162,22 +192,24 @@ fn expressions(
     let text = format!("ROW({})::text", text.join(", "));
     let position = |name: &String| comparison.columns.iter().position(|c| c.name == *name);
     let key_sql = |name: &String| position(name).map_or_else(|| ident(name), |at| sql[at].clone());
-    let (key, by_key) = match comparison.key.as_slice() {
-        [] => (format!("md5({text})"), format!("md5({text}) = ANY ($1::text[])")),
+    let any = |key: &str, array_type: &str| (format!("{key} = ANY (("), format!(")::{array_type}[])"));
+    let (key, by_key, indexed) = match comparison.key.as_slice() {
+        [] => (format!("md5({text})"), any(&format!("md5({text})"), "text"), false),
         [one] => {
             let key = key_sql(one);
             // A plain column of a well-known type is found through its index.
-            let plain = position(one).filter(|at| sql[*at] == ident(one) && DIRECT.contains(&types[*at]));
+            let known = |of: &Type| DIRECT.contains(of) || [Type::TEXT, Type::VARCHAR].contains(of);
+            let plain = position(one).filter(|at| sql[*at] == ident(one) && known(&types[*at]));
             let by_key = match plain {
-                Some(at) => format!("{key} = ANY (($1::text[])::{}[])", types[at].name()),
-                None => format!("({key})::text = ANY ($1::text[])"),
+                Some(at) => (format!("{key} = ANY ((("), format!(")::text[])::{}[])", types[at].name())),
+                None => any(&format!("({key})::text"), "text"),
             };
-            (format!("({key})::text"), by_key)
+            (format!("({key})::text"), by_key, plain.is_some())
         }
         several => {
             let list: Vec<String> = several.iter().map(|name| format!("({})::text", key_sql(name))).collect();
             let key = format!("ROW({})::text", list.join(", "));
-            (key.clone(), format!("{key} = ANY ($1::text[])"))
+            (key.clone(), any(&key, "text"), false)
         }
     };
     // Children of an inherited table are tables of their own; a partitioned table has its rows only in its leaves.
@@ -188,12 +220,21 @@ fn expressions(
         text,
         key,
         by_key,
+        indexed,
+    }
+}
+
+/// How rows are hashed: by record only where both servers compute the same.
+pub(super) async fn depth(source: &Session, target: &Session, wanted: Depth) -> Result<Depth> {
+    match wanted {
+        Depth::Rows if !calibrated(source, target).await? => Ok(Depth::Text),
+        depth => Ok(depth),
     }
 }
 
 /// True when both servers compute the same record hash of a constant row that has every direct type in it. Nothing
 /// promises that between releases, though 14 to 17 agree.
-pub(super) async fn calibrated(source: &Session, target: &Session) -> Result<bool> {
+async fn calibrated(source: &Session, target: &Session) -> Result<bool> {
     const PROBE: &str = "SELECT hash_record_extended(ROW(
         true, 7::int2, 7::int4, 7::int8, 1.5::float4, 1.5::float8, 123.4500::numeric,
         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid, '2024-02-29 12:00:00.123456'::timestamp,

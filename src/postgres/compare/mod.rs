@@ -3,14 +3,19 @@
 //! First a count and an order-free sum of record hashes per table, all tables in parallel on both sides; the sum is
 //! additive, so large tables are cut into ranges of each side's own blocks. Tables that differ are then compared row
 //! by row through a text form that is pinned on both ends, and every difference is counted and named by its key.
-//! [`compare`] works inside twin snapshots, [`compare_online`] while the target follows.
+//! [`compare`] works inside twin snapshots, [`compare_online`] while the target follows; [`find`] keeps what differs, to
+//! be repaired, and [`sample`] measures how fast all that is.
 
 mod describe;
+mod find;
 mod online;
 mod rows;
+mod sample;
 mod sums;
 
+pub use find::{Found, Unequal, find};
 pub use online::{Online, compare_online};
+pub use sample::{Sample, sample};
 
 use super::connect::Session;
 use super::error::{Error, Result};
@@ -25,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const SAMPLES: usize = 10;
 
 /// Settings that the text form of values depends on, the same on both ends.
-const PINNED: &str = "SET extra_float_digits = 1; SET bytea_output = 'hex'; SET DateStyle = 'ISO, YMD';
+pub(super) const PINNED: &str = "SET extra_float_digits = 1; SET bytea_output = 'hex'; SET DateStyle = 'ISO, YMD';
     SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET lc_monetary = 'C'; SET xmloption = 'content';
     SET jit = off; SET max_parallel_workers_per_gather = 0";
 
@@ -161,6 +166,14 @@ impl Twins {
         Ok(())
     }
 
+    async fn describe(&self, tables: Vec<TableComparison>) -> Result<Arc<[Described]>> {
+        let mut described = Vec::with_capacity(tables.len());
+        for table in tables {
+            described.push(describe(&self.source, &self.target, table).await?);
+        }
+        Ok(described.into())
+    }
+
     fn session(&self, side: Side) -> &Session {
         match side {
             Side::Source => &self.source,
@@ -174,11 +187,7 @@ impl Twins {
             Side::Source => (&self.source_server, &self.source_snapshot),
             Side::Target => (&self.target_server, &self.target_snapshot),
         };
-        let session = pinned(server, &self.session(side).database).await?;
-        let sql = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", super::names::literal(snapshot));
-        let doing = format!("use the snapshot on {}", session.address);
-        session.batch_execute(&sql).await.map_err(Error::doing(doing))?;
-        Ok(session)
+        imported(server, &self.session(side).database, snapshot).await
     }
 }
 
@@ -201,6 +210,30 @@ pub async fn open_twins(source: &Server, source_db: &str, target: &Server, targe
     })
 }
 
+/// Twin snapshots of which the source's is given: that of a new slot, held by somebody for as long as this lives. The
+/// target must be quiet.
+///
+/// # Errors
+/// [`Error::Server`] when a side cannot be reached, or the snapshot is gone.
+pub async fn open_twins_at(
+    source: &Server,
+    source_db: &str,
+    snapshot: &str,
+    target: &Server,
+    target_db: &str,
+) -> Result<Twins> {
+    let (source_session, (target_session, target_snapshot)) =
+        tokio::try_join!(imported(source, source_db, snapshot), exported(target, target_db))?;
+    Ok(Twins {
+        source_server: source.clone(),
+        target_server: target.clone(),
+        source: source_session,
+        target: target_session,
+        source_snapshot: snapshot.to_owned(),
+        target_snapshot,
+    })
+}
+
 async fn exported(server: &Server, database: &str) -> Result<(Session, String)> {
     let session = pinned(server, database).await?;
     let doing = format!("take a snapshot of database {database} on {}", session.address);
@@ -208,6 +241,14 @@ async fn exported(server: &Server, database: &str) -> Result<(Session, String)> 
     let row = session.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(Error::doing(doing))?;
     let snapshot = row.get(0);
     Ok((session, snapshot))
+}
+
+async fn imported(server: &Server, database: &str, snapshot: &str) -> Result<Session> {
+    let session = pinned(server, database).await?;
+    let sql = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", super::names::literal(snapshot));
+    let doing = format!("use the snapshot on {}", session.address);
+    session.batch_execute(&sql).await.map_err(Error::doing(doing))?;
+    Ok(session)
 }
 
 async fn pinned(server: &Server, database: &str) -> Result<Session> {
@@ -229,15 +270,8 @@ pub async fn compare(
     progress: Arc<CompareProgress>,
 ) -> Result<Verdict> {
     progress.bytes_total.store(tables.iter().map(|t| t.bytes).sum(), Ordering::Relaxed);
-    let depth = match depth {
-        Depth::Rows if !describe::calibrated(&twins.source, &twins.target).await? => Depth::Text,
-        depth => depth,
-    };
-    let mut described = Vec::with_capacity(tables.len());
-    for table in tables {
-        described.push(describe(&twins.source, &twins.target, table).await?);
-    }
-    let described: Arc<[Described]> = described.into();
+    let depth = describe::depth(&twins.source, &twins.target, depth).await?;
+    let described = twins.describe(tables).await?;
     let sums = sums::of_all(twins, Arc::clone(&described), depth, jobs.max(1), &progress).await?;
     let mut verdicts = Vec::with_capacity(described.len());
     for (table, (source, target)) in described.iter().zip(sums) {

@@ -69,9 +69,9 @@ type Suspects = BTreeMap<String, Option<KeyedRow>>;
 
 impl Pair<'_> {
     async fn table(&self, table: &Described) -> Result<TableVerdict> {
-        let here = rows::buckets(&self.source, table, Side::Source).await?;
+        let here = rows::buckets(&self.source, table, Side::Source, Depth::Text).await?;
         self.pass().await?;
-        let there = rows::buckets(&self.target, table, Side::Target).await?;
+        let there = rows::buckets(&self.target, table, Side::Target, Depth::Text).await?;
         let count = |buckets: &rows::Buckets| buckets.values().map(|(rows, _)| rows.unsigned_abs()).sum();
         let mut verdict = table.verdict(count(&here), count(&there));
         let unequal = rows::unequal(&here, &there);

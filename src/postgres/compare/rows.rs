@@ -1,7 +1,7 @@
 //! Row by row: which buckets of keys differ, then a merge of both sides' rows of those buckets in the key's order.
 
 use super::describe::Described;
-use super::{SAMPLES, Side, TableVerdict};
+use super::{Depth, SAMPLES, Side, TableVerdict};
 use crate::postgres::connect::Session;
 use crate::postgres::error::{Error, Result};
 use futures_util::{Stream, StreamExt};
@@ -50,20 +50,32 @@ pub(super) async fn differences(
     table: &Described,
     verdict: &mut TableVerdict,
 ) -> Result<()> {
-    let (here, there) = tokio::try_join!(buckets(source, table, Side::Source), buckets(target, table, Side::Target))?;
+    each_difference(source, target, table, Depth::Text, |found| found.count(verdict)).await.map(drop)
+}
+
+/// Hands out every difference, in the order of the key's bytes; answers how many buckets were compared.
+pub(super) async fn each_difference(
+    source: &Session,
+    target: &Session,
+    table: &Described,
+    depth: Depth,
+    found: impl FnMut(Difference),
+) -> Result<usize> {
+    let (here, there) =
+        tokio::try_join!(buckets(source, table, Side::Source, depth), buckets(target, table, Side::Target, depth))?;
     let unequal = unequal(&here, &there);
     if !unequal.is_empty() {
-        merge(source, target, table, &table.rows_of_buckets_sql(), &unequal, |found| found.count(verdict)).await?;
+        merge(source, target, table, &table.rows_of_buckets_sql(), &unequal, found).await?;
     }
-    Ok(())
+    Ok(here.len())
 }
 
 /// Rows and sum of hashes by bucket.
 pub(super) type Buckets = HashMap<i32, (i64, String)>;
 
-pub(super) async fn buckets(session: &Session, table: &Described, side: Side) -> Result<Buckets> {
+pub(super) async fn buckets(session: &Session, table: &Described, side: Side, depth: Depth) -> Result<Buckets> {
     let rows = session
-        .query(&table.by_bucket(side), &[])
+        .query(&table.by_bucket(side, depth), &[])
         .await
         .map_err(Error::doing(format!("compare table {} on {}", table.comparison.table, session.address)))?;
     Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())

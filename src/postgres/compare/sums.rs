@@ -70,7 +70,13 @@ async fn of_side(
     Ok(sums.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-async fn of_part(session: &Session, side: Side, table: &Described, depth: Depth, condition: &str) -> Result<Sum> {
+pub(super) async fn of_part(
+    session: &Session,
+    side: Side,
+    table: &Described,
+    depth: Depth,
+    condition: &str,
+) -> Result<Sum> {
     let doing = format!("compare table {} on {}", table.comparison.table, session.address);
     let row = session.query_one(&table.sum(side, depth, condition), &[]).await.map_err(Error::doing(doing.as_str()))?;
     let hashes: String = row.get(1);

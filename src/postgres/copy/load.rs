@@ -78,7 +78,7 @@ pub async fn copy_parts(
 
 /// Commits once synchronously, after a record in the WAL: that puts everything before it, which the
 /// loaders committed asynchronously, on the disk (and on the synchronous standby).
-async fn flush(target: &Server, database: &str) -> Result<()> {
+pub(in crate::postgres) async fn flush(target: &Server, database: &str) -> Result<()> {
     let session = target.connect(database, "flush").await?;
     let sql = format!(
         "SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, {}, 'loaded')",
@@ -87,13 +87,19 @@ async fn flush(target: &Server, database: &str) -> Result<()> {
     session.batch_execute(&sql).await.map_err(Error::doing(format!("flush the loaded rows on {}", target.address())))
 }
 
-struct Loader {
+pub(in crate::postgres) struct Loader {
     source: Session,
-    target: Session,
+    pub(in crate::postgres) target: Session,
 }
 
 impl Loader {
-    async fn open(source: (&Server, &str), target: (&Server, &str), snapshot: &str) -> Result<Self> {
+    /// The source's session sees the snapshot; the target's passes the fence, as the apply worker does: only triggers
+    /// that fire on a replica fire.
+    pub(in crate::postgres) async fn open(
+        source: (&Server, &str),
+        target: (&Server, &str),
+        snapshot: &str,
+    ) -> Result<Self> {
         let doing = format!("open a loader from {} to {}", source.0.address(), target.0.address());
         let source = source.0.connect(source.1, "copy").await?;
         let begin = format!(
@@ -116,8 +122,9 @@ impl Loader {
         Ok(())
     }
 
-    /// Pipes one part; its rows on the target are one transaction. Answers the number of rows.
-    async fn copy(&self, part: &CopyPart, progress: &CopyProgress) -> Result<u64> {
+    /// Pipes one part; its rows on the target are one transaction, or belong to the one that is open. Answers the
+    /// number of rows.
+    pub(in crate::postgres) async fn copy(&self, part: &CopyPart, progress: &CopyProgress) -> Result<u64> {
         let reading = || Error::doing(format!("read {part} from {}", self.source.address));
         let writing = || Error::doing(format!("write {part} to {}", self.target.address));
         let mut rows = pin!(self.source.copy_out(&part.copy_out()).await.map_err(reading())?);

@@ -20,8 +20,10 @@ use super::names::TableName;
 pub use build::build_definitions;
 pub use hold::{SnapshotHolder, hold_snapshot};
 pub use load::copy_parts;
+pub(super) use load::{Loader, flush};
 pub use native::{SyncFailures, SyncedTable, drop_sync_slots, synced_tables};
 pub use plan::{CopyFormat, CopyPart, plan_copy};
+pub(super) use progress::add;
 pub use progress::{CopyFigures, CopyProgress};
 pub use truncate::truncate;
 

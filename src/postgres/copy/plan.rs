@@ -31,6 +31,8 @@ pub struct CopyPart {
     pub from_page: Option<u64>,
     /// First page that is not in it; `None` means to the end, whatever the end is in the snapshot.
     pub to_page: Option<u64>,
+    /// A condition that the source's rows must meet beside that, as SQL.
+    pub condition: Option<String>,
     /// Planned bytes of heap and TOAST.
     pub bytes: u64,
 }
@@ -51,7 +53,7 @@ impl CopyPart {
     pub(super) fn copy_out(&self) -> String {
         let from = self.from_page.map(|page| format!("ctid >= '({page},0)'::tid"));
         let to = self.to_page.map(|page| format!("ctid < '({page},0)'::tid"));
-        let range: Vec<String> = from.into_iter().chain(to).collect();
+        let range: Vec<String> = from.into_iter().chain(to).chain(self.condition.clone()).collect();
         let filter = if range.is_empty() { String::new() } else { format!(" WHERE {}", range.join(" AND ")) };
         format!("COPY (SELECT {} FROM ONLY {}{filter}) TO STDOUT{}", self.list(), self.table.sql(), self.options())
     }
@@ -98,6 +100,7 @@ pub fn plan_copy(source: &[Table], target: &[Table], jobs: usize) -> Result<Vec<
             format,
             from_page,
             to_page,
+            condition: None,
             bytes,
         }));
     }

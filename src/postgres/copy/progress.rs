@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counters of a running copy. All only grow.
 #[derive(Debug, Default)]
 pub struct CopyProgress {
-    pub(super) bytes: AtomicU64,
-    pub(super) rows: AtomicU64,
-    pub(super) planned_bytes_done: AtomicU64,
-    pub(super) planned_bytes_total: AtomicU64,
-    pub(super) parts_done: AtomicU64,
-    pub(super) parts_total: AtomicU64,
-    pub(super) tables_done: AtomicU64,
-    pub(super) tables_total: AtomicU64,
-    pub(super) definitions_done: AtomicU64,
-    pub(super) definitions_total: AtomicU64,
+    pub(in crate::postgres) bytes: AtomicU64,
+    pub(in crate::postgres) rows: AtomicU64,
+    pub(in crate::postgres) planned_bytes_done: AtomicU64,
+    pub(in crate::postgres) planned_bytes_total: AtomicU64,
+    pub(in crate::postgres) parts_done: AtomicU64,
+    pub(in crate::postgres) parts_total: AtomicU64,
+    pub(in crate::postgres) tables_done: AtomicU64,
+    pub(in crate::postgres) tables_total: AtomicU64,
+    pub(in crate::postgres) definitions_done: AtomicU64,
+    pub(in crate::postgres) definitions_total: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -63,7 +63,7 @@ impl CopyProgress {
 }
 
 /// Raises a counter.
-pub(super) fn add(counter: &AtomicU64, amount: u64) {
+pub(in crate::postgres) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 

@@ -104,6 +104,30 @@ pub struct OpenTransaction {
     pub state: String,
     /// Age in seconds.
     pub seconds: i64,
+    /// Its database; a prepared one can be ended there only.
+    pub database: Option<String>,
+}
+
+/// A role that owns something of the application.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct OwnerFacts {
+    /// Its name.
+    pub name: String,
+    /// It is a superuser.
+    pub superuser: bool,
+    /// It may create schemas and trusted extensions in this database.
+    pub may_create: bool,
+    /// Schemas of the application's tables in which it may not create anything.
+    pub shut_out: Vec<String>,
+}
+
+/// Something with its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Owned {
+    /// Quoted where needed.
+    pub name: String,
+    /// Its owner.
+    pub owner: String,
 }
 
 /// A standby that streams from this server.
@@ -126,6 +150,8 @@ pub struct ServerFacts {
     /// The settings of [`super::SETTINGS`] that this release has, as `pg_settings` has them, and as a new session
     /// of our role would find them.
     pub settings: BTreeMap<String, String>,
+    /// Where those that are not PostgreSQL's own value come from: `command line`, or the file.
+    pub setting_origins: BTreeMap<String, String>,
     /// Settings that wait for a restart.
     pub pending_restart: Vec<String>,
     /// The role that logged in.
@@ -144,9 +170,15 @@ pub struct ServerFacts {
     pub connected_roles: BTreeSet<String>,
     /// The role that owns every table in Charmed PostgreSQL 16, where it exists.
     pub charmed_owner: Option<String>,
+    /// Roles whose sessions its login hook turns into that owner.
+    pub charmed_admins: BTreeSet<String>,
+    /// Owners of the application's tables, and that role.
+    pub owners: Vec<OwnerFacts>,
+    /// Sequences that belong to no column.
+    pub sequences: Vec<Owned>,
     /// Our own connection is encrypted.
     pub encrypted: bool,
-    /// When the server started: tells a server from its copy.
+    /// When the server started, in seconds since 1970: tells a server from its copy.
     pub started: String,
     /// Encoding of the database.
     pub encoding: String,
@@ -160,6 +192,8 @@ pub struct ServerFacts {
     pub provider_locale: Option<String>,
     /// Size of the database in bytes, indexes and all.
     pub database_bytes: i64,
+    /// Size of all databases of the cluster in bytes.
+    pub all_databases_bytes: i64,
     /// `max_slot_wal_keep_size` in bytes; negative means no limit.
     pub slot_wal_limit_bytes: i64,
     /// WAL files that the server keeps now, in bytes.
@@ -188,6 +222,8 @@ pub struct ServerFacts {
     pub extensions: BTreeMap<String, String>,
     /// Extensions that could be created here.
     pub available_extensions: BTreeSet<String>,
+    /// Those of them that only a superuser can create.
+    pub untrusted_extensions: BTreeSet<String>,
     /// All slots of the cluster.
     pub slots: Vec<SlotFacts>,
     /// WAL senders in use.
@@ -200,7 +236,7 @@ pub struct ServerFacts {
     pub subscriptions: Vec<SubscriptionFacts>,
     /// Publications of this database.
     pub publications: Vec<String>,
-    /// Transactions of this cluster older than half a minute, and every prepared one of this database.
+    /// Transactions of this cluster older than half a minute, and every prepared one.
     pub transactions: Vec<OpenTransaction>,
     /// Tables whose autovacuum prevents wraparound now.
     pub wraparound_vacuums: Vec<String>,

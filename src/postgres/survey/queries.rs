@@ -1,4 +1,5 @@
-//! The queries behind a survey, each one answer of JSON.
+//! The queries behind a survey, each one answer of JSON. What PostgreSQL charms put into every database is left out:
+//! the login hook, `set_up_predefined_catalog_roles`, and what older revisions refreshed pg_hba.conf with.
 
 /// $1: names of settings, $2: our prefix. Columns of `pg_database` that only newer releases have
 /// are read through `to_jsonb`.
@@ -7,6 +8,10 @@ SELECT jsonb_build_object(
   'in_recovery', pg_is_in_recovery(),
   'settings', (SELECT jsonb_object_agg(name,
       CASE WHEN context IN ('user', 'superuser') THEN reset_val ELSE setting END) FROM pg_settings WHERE name = ANY ($1)),
+  'setting_origins', (SELECT coalesce(jsonb_object_agg(g.name, CASE g.source WHEN 'command line' THEN g.source ELSE f.sourcefile END), '{}')
+      FROM pg_settings g LEFT JOIN (SELECT DISTINCT ON (lower(name)) lower(name) AS name, sourcefile FROM pg_file_settings
+          WHERE name IS NOT NULL ORDER BY lower(name), seqno DESC) f USING (name)
+      WHERE g.name = ANY ($1) AND (g.source = 'command line' OR f.sourcefile IS NOT NULL)),
   'pending_restart', (SELECT coalesce(jsonb_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
   'session_user', session_user, 'current_user', current_user,
   'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
@@ -16,9 +21,12 @@ SELECT jsonb_build_object(
   'provider', coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
   'provider_locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
   'database_bytes', pg_database_size(d.oid),
+  'all_databases_bytes', (SELECT sum(pg_database_size(oid))::int8 FROM pg_database),
   'slot_wal_limit_bytes', (SELECT setting::int8 * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
   'extensions', (SELECT coalesce(jsonb_object_agg(extname, extversion), '{}') FROM pg_extension),
   'available_extensions', (SELECT coalesce(jsonb_agg(name), '[]') FROM pg_available_extensions),
+  'untrusted_extensions', (SELECT coalesce(jsonb_agg(name), '[]') FROM (SELECT name FROM pg_available_extension_versions
+      GROUP BY name HAVING bool_and(superuser AND NOT trusted)) u),
   'slots', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', slot_name, 'database', database, 'active', active,
       'slot_type', slot_type, 'wal_status', wal_status, 'held_bytes', coalesce(pg_wal_lsn_diff(w.here, restart_lsn), 0)::int8) ORDER BY slot_name), '[]') FROM pg_replication_slots),
   'senders', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'),
@@ -32,13 +40,13 @@ SELECT jsonb_build_object(
   'publications', (SELECT coalesce(jsonb_agg(pubname ORDER BY pubname), '[]') FROM pg_publication),
   'transactions', (SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY t.seconds DESC), '[]') FROM (
       SELECT pid, concat(usename, ' (', coalesce(nullif(application_name, ''), backend_type), ')') AS who,
-             coalesce(state, backend_type) AS state, extract(epoch FROM clock_timestamp() - xact_start)::int8 AS seconds
+             coalesce(state, backend_type) AS state, extract(epoch FROM clock_timestamp() - xact_start)::int8 AS seconds, datname AS database
       FROM pg_stat_activity
       WHERE xact_start < clock_timestamp() - interval '30 seconds' AND NOT starts_with(application_name, $2)
         AND backend_type <> 'walsender' AND backend_type NOT LIKE 'autovacuum%'
       UNION ALL
-      SELECT 0, gid, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::int8
-      FROM pg_prepared_xacts WHERE database = d.datname) t),
+      SELECT 0, gid, 'prepared', extract(epoch FROM clock_timestamp() - prepared)::int8, database
+      FROM pg_prepared_xacts) t),
   'wraparound_vacuums', (SELECT coalesce(jsonb_agg(query), '[]') FROM pg_stat_activity
       WHERE datname = d.datname AND backend_type = 'autovacuum worker' AND query LIKE '%(to prevent wraparound)'),
   'large_objects', (SELECT count(*) FROM pg_largeobject_metadata),
@@ -47,7 +55,8 @@ SELECT jsonb_build_object(
       FROM pg_stat_replication r
       WHERE NOT starts_with(r.application_name, $2) AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')),
   'event_triggers', (SELECT coalesce(jsonb_agg(evtname ORDER BY evtname), '[]') FROM pg_event_trigger e
-      WHERE evtenabled <> 'D' AND NOT starts_with(evtname, $2) AND NOT EXISTS (SELECT FROM pg_depend p
+      WHERE evtenabled <> 'D' AND NOT starts_with(evtname, $2)
+        AND evtname NOT IN ('update_pg_hba_on_create_schema', 'update_pg_hba_on_drop_schema') AND NOT EXISTS (SELECT FROM pg_depend p
         WHERE p.classid = 'pg_event_trigger'::regclass AND p.objid = e.oid AND p.deptype = 'e')),
   'clock', extract(epoch FROM clock_timestamp())
 ) FROM pg_database d,
@@ -108,8 +117,18 @@ SELECT jsonb_build_object(
   'connected_roles', (SELECT coalesce(jsonb_agg(DISTINCT usename), '[]') FROM pg_stat_activity
       WHERE datid = d.oid AND backend_type = 'client backend' AND usename IS NOT NULL AND NOT starts_with(application_name, $1)),
   'charmed_owner', (SELECT rolname FROM pg_roles WHERE rolname = 'charmed_' || d.datname || '_owner'),
+  'charmed_admins', (SELECT coalesce(jsonb_agg(DISTINCT pg_get_userbyid(m.member)), '[]') FROM pg_auth_members m
+      JOIN pg_roles g ON g.oid = m.roleid WHERE g.rolname IN ('charmed_' || d.datname || '_admin', 'charmed_admin')),
+  'owners', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', r.rolname, 'superuser', r.rolsuper,
+      'may_create', has_database_privilege(r.oid, d.oid, 'CREATE'),
+      'shut_out', (SELECT coalesce(jsonb_agg(n.nspname ORDER BY n.nspname), '[]') FROM pg_namespace n
+          WHERE n.oid IN (SELECT relnamespace FROM t) AND NOT has_schema_privilege(r.oid, n.oid, 'CREATE'))) ORDER BY r.rolname), '[]')
+      FROM pg_roles r WHERE r.oid IN (SELECT relowner FROM t) OR r.rolname = 'charmed_' || d.datname || '_owner'),
+  'sequences', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', sql, 'owner', pg_get_userbyid(relowner)) ORDER BY sql), '[]')
+      FROM c WHERE relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend p WHERE p.classid = 'pg_class'::regclass
+        AND p.objid = c.oid AND p.refobjsubid > 0 AND p.deptype IN ('a', 'i'))),
   'encrypted', coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
-  'started', pg_postmaster_start_time()::text,
+  'started', extract(epoch FROM pg_postmaster_start_time())::text,
   'wal_bytes', (SELECT coalesce(sum(size), 0)::int8 FROM pg_ls_waldir()),
   'wal_bytes_per_second', (SELECT wal_bytes / greatest(1, extract(epoch FROM clock_timestamp()
       - coalesce(stats_reset, pg_postmaster_start_time()))) FROM pg_stat_wal),
@@ -141,6 +160,7 @@ SELECT jsonb_build_object(
       UNION SELECT format('function %s', p.oid::regprocedure) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
       WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT IN ('information_schema', 'login_hook')
         AND NOT starts_with(n.nspname, $1) AND NOT starts_with(p.proname, $1)
+        AND NOT (n.nspname = 'public' AND p.pronargs = 0 AND p.proname IN ('update_pg_hba', 'set_up_predefined_catalog_roles'))
         AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')) o)
 ) FROM pg_database d WHERE d.datname = current_database()";
 

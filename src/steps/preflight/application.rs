@@ -1,7 +1,8 @@
 //! Checks of the two applications: releases, servers, identity schemas, order.
 
 use super::contents::Counted;
-use super::judgement::{Judgement, bad, good};
+use super::judgement::{Judgement, bad, good, hint};
+use super::sides::listed;
 use super::typed::Typed;
 use super::{Facts, Side};
 use crate::apps::{Health, Readable, Recognised};
@@ -89,7 +90,10 @@ pub(super) fn source_serves(facts: &Facts) -> Judgement {
         None => {
             return bad(
                 "its relation gives no address",
-                "integrate source-kratos with the source application's kratos-info, and give it a public route",
+                format!(
+                    "integrate source-{} with the source application's {}, and give it a public route",
+                    app.name, app.consumers_endpoint
+                ),
             );
         }
         Some(Health::Ready { version }) => version,
@@ -104,7 +108,7 @@ pub(super) fn source_serves(facts: &Facts) -> Judgement {
         // An older server on a newer schema is "ready" too, so both are compared.
         (Recognised::Release(name), Some(release)) if &release.name != name => bad(
             format!("the source application is ready at {running}, its database has the schema of {name}"),
-            "check that source-kratos and source-database belong to the same application",
+            format!("check that source-{} and source-database belong to the same application", app.name),
         ),
         (_, None) => bad(
             format!("the source application is ready at {running}, a release that is not known here"),
@@ -115,16 +119,22 @@ pub(super) fn source_serves(facts: &Facts) -> Judgement {
 }
 
 pub(super) fn source_identity(facts: &Facts) -> Judgement {
-    match (&facts.source.readable, &facts.source.contents.some_identity) {
-        (Some(Readable::Yes { schema_id }), _) => good(format!("an identity was read, schema {schema_id}")),
+    let kept = &facts.look.app.keeps;
+    match (&facts.source.readable, &facts.source.contents.some_kept) {
+        (Some(Readable::Yes), _) => good(format!("one of the {} was read", kept.many)),
         (Some(Readable::Missing), _) => bad(
-            "the source application does not know an identity of its own database",
-            "check that source-kratos and source-database belong together, and restart the application if its database was restored",
+            format!("the source application does not know one of the {} of its own database", kept.many),
+            format!(
+                "check that source-{} and source-database belong together, and restart the application if its database \
+                 was restored",
+                facts.look.app.name
+            ),
         ),
-        (Some(Readable::Failed { status, message }), _) => {
-            bad(format!("reading an identity failed with {status}: {message}"), "repair that on the source first")
-        }
-        (None, None) => good("there is no identity yet"),
+        (Some(Readable::Failed { status, message }), _) => bad(
+            format!("reading one of the {} failed with {status}: {message}", kept.many),
+            "repair that on the source first",
+        ),
+        (None, None) => good(format!("{} is empty", kept.table)),
         (None, Some(_)) => bad("the source application did not answer", "see source-application"),
     }
 }
@@ -151,6 +161,24 @@ pub(super) fn target_serves(facts: &Facts) -> Judgement {
     }
 }
 
+pub(super) fn source_sessions(facts: &Facts) -> Judgement {
+    let (side, roles) = (&facts.source, &facts.source.survey.server.connected_roles);
+    if side.running().is_none() {
+        return good("the source application does not serve, so nobody has to be connected");
+    }
+    if roles.is_empty() {
+        return bad(
+            format!("the source application serves, and nobody but us is connected to {}", side.survey.place()),
+            format!(
+                "check that source-{} and source-database belong to the same application, and that it writes to this very \
+                 primary: a fence here would not stop it elsewhere",
+                facts.look.app.name
+            ),
+        );
+    }
+    good(format!("connected to the source database: {}", listed(&roles.iter().cloned().collect::<Vec<_>>())))
+}
+
 /// Whether release `a` comes before release `b`.
 fn older(facts: &Facts, a: &str, b: &str) -> bool {
     let releases = facts.look.app.releases();
@@ -162,25 +190,48 @@ pub(super) fn identity_schemas(facts: &Facts) -> Judgement {
     let used = match &facts.source.contents.schema_ids {
         Counted::Known(used) => used,
         Counted::TooLong => {
-            return good(
-                "too many identities to group at once: compare `SELECT DISTINCT schema_id` with the target's schemas",
+            return hint(
+                "the identity schemas could not be compared: there are too many identities to look through at once",
+                format!(
+                    "give {} the source's identity_schemas and default_identity_schema_id; the gates compare before the flip",
+                    facts.look.target_application
+                ),
             );
         }
         Counted::NoSuchTable => return good("no identities table"),
     };
     let total: i64 = used.values().sum();
-    let Some(configured) = &facts.target.schema_ids else {
+    let Some(configured) = &facts.target.schemas else {
         return good(format!(
-            "{total} identities of {} schemas; the target does not serve yet: run preflight again when it does",
-            used.len()
+            "{total} identities of the schemas {}; they could not be compared yet, because the target does not serve: the gates \
+             do before the flip",
+            listed(&used.keys().cloned().collect::<Vec<_>>())
         ));
     };
     let missing: Vec<String> = used
         .iter()
-        .filter(|(id, _)| !configured.contains(id))
+        .filter(|(id, _)| !configured.contains_key(*id))
         .map(|(id, count)| format!("{id} ({count} identities)"))
         .collect();
     if missing.is_empty() {
+        let documents = facts.source.schemas.as_ref();
+        let other: Vec<String> = used
+            .keys()
+            .filter(|id| {
+                documents.and_then(|known| known.get(*id)).is_some_and(|ours| configured.get(*id) != Some(ours))
+            })
+            .cloned()
+            .collect();
+        if !other.is_empty() {
+            let target = &facts.look.target_application;
+            return hint(
+                format!("source and target serve different documents for the identity schemas {}", listed(&other)),
+                format!(
+                    "juju config {target} identity_schemas=... with the source's documents, unless the change is meant: people whose \
+                     traits do not fit cannot save their settings"
+                ),
+            );
+        }
         good(format!("{total} identities of {} schemas, all configured on the target", used.len()))
     } else {
         bad(

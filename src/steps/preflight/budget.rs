@@ -2,7 +2,9 @@
 
 use super::Facts;
 use super::judgement::{Judgement, bad, good};
-use super::sides::{both, faults, judged};
+use super::remedy::{reset, set};
+use super::sides::{At, Remedy, both, each, faults, judged, remedies, size};
+use super::wal::rate;
 use crate::postgres::survey::Survey;
 
 /// Slots, senders, origins and workers that one direction takes: one for the subscription, and one that an attempt
@@ -56,15 +58,18 @@ pub(super) fn source_slots(facts: &Facts) -> Judgement {
     if enough(&counts) || facts.look.run.is_some() {
         return good(format!("{found}; following takes 1 of each"));
     }
-    let survey = &facts.source.survey;
+    let [at, _] = each(facts);
+    let (told, typed) = remedies(&at, ["max_replication_slots", "max_wal_senders"].map(|name| raised(&at, name)));
     bad(
         format!("{found}, {WANTED} of each are needed"),
-        format!(
-            "drop slots that nobody reads, or run on the source: ALTER SYSTEM SET max_replication_slots = {}; ALTER SYSTEM SET max_wal_senders = {}; and restart it before the copy",
-            survey.number("max_replication_slots") + WANTED + 2,
-            survey.number("max_wal_senders") + WANTED + 2
-        ),
+        format!("drop slots that nobody reads, or {told}; and restart it before the copy"),
     )
+    .typed(typed)
+}
+
+/// Room for a run and a little more.
+fn raised(at: &At<'_>, name: &str) -> Remedy {
+    set(at, name, &(at.number(name) + WANTED + 2).to_string())
 }
 
 pub(super) fn target_workers(facts: &Facts) -> Judgement {
@@ -74,17 +79,10 @@ pub(super) fn target_workers(facts: &Facts) -> Judgement {
         let sync = facts.target.survey.number("max_sync_workers_per_subscription");
         return good(format!("{found}; following takes 1 of each (engine=native up to {sync} workers more)"));
     }
-    let survey = &facts.target.survey;
-    bad(
-        format!("{found}, {WANTED} of each are needed"),
-        format!(
-            "set the charm options cpu_max_worker_processes and cpu_max_logical_replication_workers (with hyphens on 16), \
-             or run on the target: ALTER SYSTEM SET max_worker_processes = {}; \
-             ALTER SYSTEM SET max_logical_replication_workers = {}; and restart it before the copy",
-            survey.number("max_worker_processes") + WANTED + 2,
-            survey.number("max_logical_replication_workers") + WANTED + 2
-        ),
-    )
+    let [_, at] = each(facts);
+    let (told, typed) =
+        remedies(&at, ["max_worker_processes", "max_logical_replication_workers"].map(|name| raised(&at, name)));
+    bad(format!("{found}, {WANTED} of each are needed"), format!("{told}; and restart it before the copy")).typed(typed)
 }
 
 pub(super) fn way_back(facts: &Facts) -> Judgement {
@@ -98,7 +96,7 @@ pub(super) fn way_back(facts: &Facts) -> Judgement {
         free("source", &applies)
     );
     if level == "logical" && target.no_plugin.is_none() && enough(&sends) && enough(&applies) {
-        return good(found);
+        return columns_left_out(facts).or_else(|| kept_for_the_way_back(facts)).unwrap_or_else(|| good(found));
     }
     bad(
         found,
@@ -106,6 +104,56 @@ pub(super) fn way_back(facts: &Facts) -> Judgement {
             "raise these to {WANTED} free of each (wal_level logical) and restart before the copy, else there is no way back after the flip"
         ),
     )
+}
+
+/// The way back leaves out the columns that only the newer release knows, which PostgreSQL 14 cannot.
+fn columns_left_out(facts: &Facts) -> Option<Judgement> {
+    let app = facts.look.app;
+    let adding = app.column_releases.iter().find(|release| facts.may_pass(release))?;
+    let major = facts.target.survey.identity.major();
+    (major < 15 && facts.look.run.is_none()).then(|| {
+        bad(
+            format!(
+                "the target's PostgreSQL {major} cannot leave out the columns that {} {adding} adds: after the flip there would be no way back",
+                app.title
+            ),
+            format!(
+                "relate target-database to a PostgreSQL of 15 or newer, or migrate without a way back: juju run {}/leader migrate accept-no-way-back=true",
+                facts.look.coordinator
+            ),
+        )
+    })
+}
+
+/// What the target may keep while nothing flows back, which is until `finalize` at worst.
+fn kept_for_the_way_back(facts: &Facts) -> Option<Judgement> {
+    let [_, at] = each(facts);
+    let idle = at.number("idle_replication_slot_timeout");
+    if idle > 0 {
+        let (told, typed) = remedies(&at, [reset(&at, "idle_replication_slot_timeout", "0")]);
+        return Some(
+            bad(
+                format!("idle_replication_slot_timeout is {idle} on the target: a pause that long ends the way back"),
+                format!("{told}; or finalize before"),
+            )
+            .typed(typed),
+        );
+    }
+    // The target will write what the source writes now.
+    let hour = (facts.source.survey.server.wal_bytes_per_second * 3600.0) as i64;
+    let limit = at.server.slot_wal_limit_bytes;
+    (limit >= 0 && limit < hour).then(|| {
+        let (told, typed) = remedies(&at, [set(&at, "max_slot_wal_keep_size", "-1")]);
+        bad(
+            format!(
+                "max_slot_wal_keep_size is {} on the target, and the source writes {}: after less than an hour in which nothing flows back, the way back is lost",
+                size(limit),
+                rate(&facts.source.survey)
+            ),
+            format!("{told}; and have room for what is kept until finalize"),
+        )
+        .typed(typed)
+    })
 }
 
 /// Copy streams that a run would use at most.
@@ -124,7 +172,7 @@ pub(super) fn connections(facts: &Facts) -> Judgement {
         true => Vec::new(),
         false => vec![(
             format!("{} of {} connections free, a run takes up to {wanted}", left(s), s.number("max_connections")),
-            format!("ALTER SYSTEM SET max_connections = {}", s.number("max_connections") + wanted),
+            set(s, "max_connections", &(s.number("max_connections") + wanted).to_string()),
         )],
     });
     let [source, target] = both(facts).map(|(_, s)| left(s));
@@ -133,7 +181,7 @@ pub(super) fn connections(facts: &Facts) -> Judgement {
         format!(
             "{source} free on the source, {target} on the target; a run takes up to {wanted} ({streams} copy streams)"
         ),
-        "and restart it before the copy (charm option experimental_max_connections), end sessions nobody needs, or set the option copy-jobs lower",
+        "and restart it before the copy, end sessions nobody needs, or set the option copy-jobs lower",
     )
 }
 
@@ -156,9 +204,10 @@ pub(super) fn locks(facts: &Facts) -> Judgement {
                 s.server.relations,
                 wanted(s)
             ),
-            format!(
-                "ALTER SYSTEM SET max_locks_per_transaction = {}",
-                s.number("max_locks_per_transaction") * (wanted(s) / room(s).max(1) + 1)
+            set(
+                s,
+                "max_locks_per_transaction",
+                &(s.number("max_locks_per_transaction") * (wanted(s) / room(s).max(1) + 1)).to_string(),
             ),
         )],
     });

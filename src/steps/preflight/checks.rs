@@ -2,7 +2,11 @@
 
 use super::finding::{Finding, Verdict};
 use super::judgement::Judgement;
-use super::{Facts, application, budget, cluster, data, database, likeness, others, schema, settings, wal};
+use super::{
+    Facts, application, budget, cluster, data, database, hydra, likeness, others, patroni, schema, settings, wal,
+};
+use crate::apps::Kind;
+use crate::apps::Kind::{Hydra, Kratos};
 
 /// What a check that is not passed means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,21 +25,29 @@ pub struct Check {
     pub about: &'static str,
     /// What not passing means.
     pub severity: Severity,
+    /// The only app that it is about, when there is one.
+    pub only: Option<Kind>,
     judge: fn(&Facts) -> Judgement,
 }
 
+impl Check {
+    const fn only(self, kind: Kind) -> Self {
+        Self { only: Some(kind), ..self }
+    }
+}
+
 const fn block(name: &'static str, about: &'static str, judge: fn(&Facts) -> Judgement) -> Check {
-    Check { name, about, severity: Severity::Block, judge }
+    Check { name, about, severity: Severity::Block, only: None, judge }
 }
 
 const fn warn(name: &'static str, about: &'static str, judge: fn(&Facts) -> Judgement) -> Check {
-    Check { name, about, severity: Severity::Warn, judge }
+    Check { name, about, severity: Severity::Warn, only: None, judge }
 }
 
 /// Every check, in the order of the report.
 pub const CHECKS: &[Check] = &[
     block("two-databases", "source and target are not one database", cluster::two_databases),
-    block("direction", "the people are on the source", data::direction),
+    block("direction", "the people, or the clients, are on the source", data::direction),
     block("versions", "PostgreSQL 14 or newer, the target no older than the source", cluster::versions),
     block("primaries", "both servers are primaries", cluster::primaries),
     block("rights", "our role on both sides", cluster::rights),
@@ -58,6 +70,8 @@ pub const CHECKS: &[Check] = &[
     warn("pending-restart", "settings that wait for a restart", cluster::pending_restart),
     warn("replication-timeouts", "time that a large transaction may take to decode", settings::replication_timeouts),
     warn("timeouts", "timeouts that would end the application's schema migration", settings::timeouts),
+    warn("patroni-slots", "whether Patroni leaves our slots alone", patroni::patroni_slots),
+    warn("patroni-members", "members of both clusters, as Patroni has them", patroni::patroni_members),
     warn("standbys", "synchronous standbys that commits wait for", cluster::standbys),
     warn("clocks", "both servers' clocks", cluster::clocks),
     warn("checksums", "data checksums", cluster::checksums),
@@ -92,14 +106,20 @@ pub const CHECKS: &[Check] = &[
     warn("other-objects", "views, functions and triggers of the source only", likeness::objects),
     block("target-empty", "rows on the target", data::target_empty),
     block("networks", "one network on the source, and the oldest on its own", data::networks),
-    warn("hidden-rows", "identities that belong to no served network", data::hidden),
-    warn("credential-types", "the same credential types on both sides", data::credential_types),
-    warn("orphans", "rows that the step to 26.2 cannot attach to an identity", data::orphans),
-    warn("courier-queue", "messages that a courier would still send", data::courier_queue),
+    warn("hidden-rows", "what belongs to no served network", data::hidden),
+    warn("credential-types", "the same credential types on both sides", data::credential_types).only(Kratos),
+    warn("orphans", "rows that the step to 26.2 cannot attach to an identity", data::orphans).only(Kratos),
+    warn("courier-queue", "messages that a courier would still send", data::courier_queue).only(Kratos),
     block("source-application", "the source application serves", application::source_serves),
-    warn("source-identity", "the source application reads its identities", application::source_identity),
+    warn("source-sessions", "the source application writes to this primary", application::source_sessions),
+    warn("source-identity", "the source application reads what is in its database", application::source_identity),
+    warn("signing-keys", "the keys that Hydra signs tokens with", hydra::signing_keys).only(Hydra),
+    warn("system-secret", "the secret that Hydra encrypts keys and tokens with", hydra::system_secret).only(Hydra),
+    warn("issuer", "the issuer that Hydra names in tokens", hydra::issuer).only(Hydra),
+    warn("oauth-relations", "clients that Hydra made for relations", hydra::oauth_relations).only(Hydra),
     block("target-application", "the target application is what it should be", application::target_serves),
-    block("identity-schemas", "identity schemas of the source on the target", application::identity_schemas),
+    block("identity-schemas", "identity schemas of the source on the target", application::identity_schemas)
+        .only(Kratos),
     block("order", "the order a run would take", application::order),
     warn("migration-time", "seconds for the schema migration", application::migration_time),
     block("outage-limit", "the lease is long enough for the order", application::outage_limit),
@@ -109,14 +129,15 @@ pub const CHECKS: &[Check] = &[
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     CHECKS
         .iter()
+        .filter(|check| check.only.is_none_or(|kind| kind == facts.look.app.kind))
         .map(|check| {
             let Judgement { verdict, found, cure, typed } = (check.judge)(facts);
             let verdict = verdict.unwrap_or(match check.severity {
                 Severity::Block => Verdict::Fail,
                 Severity::Warn => Verdict::Warn,
             });
-            let commands = typed.iter().filter_map(|typed| typed.command(&facts.look)).collect();
-            Finding { check: check.name.to_owned(), verdict, found, cure, commands }
+            let commands = typed.iter().filter_map(|typed| typed.command(facts)).collect();
+            Finding { check: check.name.to_owned(), verdict, found, cure, commands, heals: false }
         })
         .collect()
 }

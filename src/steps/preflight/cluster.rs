@@ -2,9 +2,9 @@
 
 use super::Facts;
 use super::judgement::{Judgement, bad, good, hint};
-use super::sides::{both, faults, judged};
+use super::sides::{At, Remedy, both, faults, judged};
 use crate::postgres::names::ident;
-use crate::postgres::survey::Survey;
+use crate::postgres::survey::Origin;
 
 /// How far the clocks may be apart, in seconds, the time of asking included.
 const CLOCK_LIMIT: f64 = 5.0;
@@ -144,19 +144,33 @@ pub(super) fn pending_restart(facts: &Facts) -> Judgement {
     )
 }
 
+/// How many standbys a commit waits for: `FIRST 2 (a, b)`, `ANY 2 (a, b)`, `2 (a, b)`, or a bare list, which is one.
+fn awaited(names: &str) -> usize {
+    let Some((before, _)) = names.split_once('(') else { return usize::from(!names.trim().is_empty()) };
+    let number = before.split_whitespace().last().and_then(|word| word.parse().ok());
+    number.unwrap_or(1)
+}
+
 pub(super) fn standbys(facts: &Facts) -> Judgement {
     let starved = faults(facts, |s| {
-        let wanted = s.setting("synchronous_standby_names");
-        let synchronous = |state: &str| matches!(state, "sync" | "quorum");
-        let there =
-            s.server.standbys.iter().any(|standby| synchronous(&standby.sync_state) && standby.state == "streaming");
-        if wanted.is_empty() || there {
+        let names = s.setting("synchronous_standby_names");
+        let there = s
+            .server
+            .standbys
+            .iter()
+            .filter(|one| matches!(one.sync_state.as_str(), "sync" | "quorum") && one.state == "streaming")
+            .count();
+        if there >= awaited(names) {
             return Vec::new();
         }
-        vec![(
-            format!("synchronous_standby_names is '{wanted}' and no synchronous standby streams"),
-            "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned(),
-        )]
+        let list: Vec<String> =
+            s.server.standbys.iter().map(|one| format!("{} is {}, {}", one.name, one.state, one.sync_state)).collect();
+        let list = if list.is_empty() { "none is there".to_owned() } else { list.join(", ") };
+        let found = format!(
+            "synchronous_standby_names is '{names}', so commits wait for {} standbys and {there} stream ({list})",
+            awaited(names)
+        );
+        vec![(found, fewer(s, there))]
     });
     let counts = both(facts).map(|(side, s)| format!("{} on the {side}", s.server.standbys.len()));
     judged(
@@ -164,6 +178,26 @@ pub(super) fn standbys(facts: &Facts) -> Judgement {
         format!("standbys: {}; no commit waits for a missing one", counts.join(", ")),
         "or bring the standby back (juju add-unit): every commit waits for it",
     )
+}
+
+/// Lets commits wait for fewer standbys. Patroni writes the setting itself, and takes back what others put there.
+fn fewer(at: &At<'_>, there: usize) -> Remedy {
+    match at.origin("synchronous_standby_names") {
+        Origin::AlterSystem | Origin::Default => {
+            Remedy::Sql("ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned())
+        }
+        _ if there == 0 => Remedy::Command(
+            format!("juju add-unit {}", at.postgresql()),
+            "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned(),
+        ),
+        _ => {
+            let option = if at.identity.major() >= 16 { "synchronous-node-count" } else { "synchronous_node_count" };
+            Remedy::Command(
+                format!("juju config {} {option}={there}", at.postgresql()),
+                "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned(),
+            )
+        }
+    }
 }
 
 pub(super) fn clocks(facts: &Facts) -> Judgement {
@@ -179,7 +213,7 @@ pub(super) fn clocks(facts: &Facts) -> Judgement {
 }
 
 pub(super) fn checksums(facts: &Facts) -> Judgement {
-    let off = faults(facts, |s: &Survey| match s.setting("data_checksums") {
+    let off = faults(facts, |s| match s.setting("data_checksums") {
         "on" => Vec::new(),
         state => vec![(format!("data checksums are {state}"), String::new())],
     });
@@ -188,4 +222,18 @@ pub(super) fn checksums(facts: &Facts) -> Judgement {
         "data checksums are on, on both sides",
         "stop that server and run pg_checksums --enable, or know that damaged pages would be read as they are",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::awaited;
+
+    #[test]
+    fn the_number_of_standbys_is_read_as_the_server_reads_it() {
+        let cases =
+            [("", 0), ("a", 1), ("a, b", 1), ("*", 1), ("2 (a,b)", 2), ("FIRST 2 (a, b)", 2), ("any 3(a,b,c)", 3)];
+        for (names, expected) in cases {
+            assert_eq!(awaited(names), expected, "{names}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What the identity app keeps in its database, as far as a migration depends on it. No traits,
 //! no addresses: ids, counts and versions only.
 
-use crate::apps::App;
+use crate::apps::hydra::SigningKeys;
+use crate::apps::{App, Kind};
 use crate::postgres::names::{TableName, literal};
 use crate::postgres::survey::Survey;
 use crate::postgres::{Error, Result, Session};
@@ -24,14 +25,20 @@ pub struct Contents {
     pub credential_types: BTreeMap<String, String>,
     /// Identities by schema id.
     pub schema_ids: Counted<BTreeMap<String, i64>>,
-    /// One identity's id, to ask the server for.
-    pub some_identity: Option<String>,
-    /// Rows that the steps to newer releases cannot attach to their parent: description and count.
-    pub orphans: Counted<Vec<(String, i64)>>,
-    /// Identities of no network, or of one that the server does not serve.
+    /// How many the app keeps of what it keeps above all.
+    pub kept: Counted<i64>,
+    /// The id of one that the server shows, to ask it for.
+    pub some_kept: Option<String>,
+    /// Rows that the steps to newer releases cannot attach to their parent.
+    pub orphans: Counted<Vec<Orphans>>,
+    /// What the app keeps for no network, or for one that the server does not serve.
     pub hidden: Counted<i64>,
     /// Courier messages that a courier would still send.
     pub queued_messages: Counted<i64>,
+    /// The keys that a Hydra signs tokens with.
+    pub signing_keys: SigningKeys,
+    /// Clients that a Hydra made for relations.
+    pub relation_clients: Counted<i64>,
 }
 
 /// A row of the networks table.
@@ -41,8 +48,19 @@ pub struct Network {
     pub id: String,
     /// When it was made.
     pub created: String,
-    /// It has an identity.
+    /// It has an identity, or a client.
     pub inhabited: bool,
+}
+
+/// Rows of one kind that lack their parent.
+#[derive(Clone, Debug)]
+pub struct Orphans {
+    /// What they are.
+    pub what: String,
+    /// How many there are.
+    pub count: i64,
+    /// The statement that deletes them.
+    pub delete: String,
 }
 
 /// A count that may take too long.
@@ -74,8 +92,8 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
     let rows = session.query(&sql, &[]).await.map_err(Error::doing(&doing))?;
     contents.migrations = rows.iter().map(|row| row.get(0)).collect();
     if has(app.networks_table) {
-        let inhabited = match has("identities") {
-            true => format!("EXISTS (SELECT FROM {} i WHERE i.nid = n.id)", name("identities")),
+        let inhabited = match has(app.keeps.table) {
+            true => format!("EXISTS (SELECT FROM {} i WHERE i.nid = n.id)", name(app.keeps.table)),
             false => "false".to_owned(),
         };
         let table = name(app.networks_table);
@@ -91,23 +109,40 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         contents.credential_types = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     }
     let until = Instant::now() + COUNT_LIMIT;
-    if has("identities") {
-        // Of the network that the server serves: another network's identities are invisible to it.
+    if has(app.keeps.table) {
+        let table = name(app.keeps.table);
+        // Of the network that the server serves: what belongs to another is invisible to it.
         let network = contents.networks.first().map(|network| network.id.as_str());
-        let sql = format!("SELECT id::text FROM {} WHERE nid::text = $1 LIMIT 1", name("identities"));
+        // A router may take a slash in a client's id for one of the path's.
+        let sql =
+            format!("SELECT id::text FROM {table} WHERE nid = $1::text::uuid AND id::text NOT LIKE '%/%' LIMIT 1");
         let row = session.query_opt(&sql, &[&network]).await.map_err(Error::doing(&doing))?;
-        contents.some_identity = row.map(|row| row.get(0));
-        let sql = format!("SELECT schema_id::text, count(*) FROM {} GROUP BY 1", name("identities"));
-        contents.schema_ids = pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.into_iter().collect());
+        contents.some_kept = row.map(|row| row.get(0));
+        let by = if app.kind == Kind::Kratos { "schema_id::text" } else { "''" };
+        let sql = format!("SELECT {by}, count(*) FROM {table} GROUP BY 1");
+        let counted = pairs(session, &sql, &doing, until).await?.map(BTreeMap::from_iter);
+        contents.kept = counted.clone().map(|pairs| pairs.values().sum());
+        if app.kind == Kind::Kratos {
+            contents.schema_ids = counted;
+        }
         if let Some(network) = network {
-            let sql = format!(
-                "SELECT 'hidden', count(*) FROM {} WHERE nid IS DISTINCT FROM {}::uuid",
-                name("identities"),
-                literal(network)
-            );
+            let sql =
+                format!("SELECT 'hidden', count(*) FROM {table} WHERE nid IS DISTINCT FROM {}::uuid", literal(network));
             contents.hidden =
                 pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
         }
+    }
+    if app.kind == Kind::Hydra && has("hydra_jwk") {
+        let sql = SigningKeys::sql(&TableName::new(&schema, "hydra_jwk"));
+        for row in session.query(&sql, &[]).await.map_err(Error::doing(&doing))? {
+            contents.signing_keys.insert(row.get(0), row.get(1));
+        }
+        let sql = format!(
+            "SELECT 'made', count(*) FROM {} WHERE metadata LIKE '%\"integration-id\"%'",
+            name(app.keeps.table)
+        );
+        contents.relation_clients =
+            pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
     }
     if has("courier_messages") {
         // 1 is queued, 3 is being processed.
@@ -127,21 +162,24 @@ async fn orphans(
     name: impl Fn(&str) -> String,
     doing: &str,
     until: Instant,
-) -> Result<Counted<Vec<(String, i64)>>> {
-    let sql = format!(
-        "SELECT 'identity_credential_identifiers without a credential of the same network', count(*)
-           FROM {} i LEFT JOIN {} c ON c.id = i.identity_credential_id AND c.nid = i.nid WHERE c.id IS NULL
-         UNION ALL
-         SELECT 'session_devices without a session of the same network', count(*)
-           FROM {} d LEFT JOIN {} s ON s.id = d.session_id AND s.nid = d.nid WHERE s.id IS NULL",
-        name("identity_credential_identifiers"),
-        name("identity_credentials"),
-        name("session_devices"),
-        name("sessions"),
-    );
-    Ok(pairs(session, &sql, doing, until)
-        .await?
-        .map(|found| found.into_iter().filter(|(_, count)| *count > 0).collect()))
+) -> Result<Counted<Vec<Orphans>>> {
+    let kinds = [
+        ("identity_credential_identifiers", "credential", "identity_credentials", "identity_credential_id"),
+        ("session_devices", "session", "sessions", "session_id"),
+    ];
+    let lack = |(child, _, parent, key): (&str, &str, &str, &str)| {
+        let (child, parent) = (name(child), name(parent));
+        format!("FROM {child} c WHERE NOT EXISTS (SELECT FROM {parent} p WHERE p.id = c.{key} AND p.nid = c.nid)")
+    };
+    let counts: Vec<String> =
+        kinds.iter().map(|kind| format!("SELECT {}, count(*) {}", literal(kind.0), lack(*kind))).collect();
+    let found = pairs(session, &counts.join(" UNION ALL "), doing, until).await?;
+    let described = |(child, count): (String, i64)| {
+        let kind = kinds.iter().find(|kind| kind.0 == child).filter(|_| count > 0)?;
+        let what = format!("{child} without a {} of the same network", kind.1);
+        Some(Orphans { what, count, delete: format!("DELETE {}", lack(*kind)) })
+    };
+    Ok(found.map(|found| found.into_iter().filter_map(described).collect()))
 }
 
 impl<T> Counted<T> {
@@ -160,7 +198,8 @@ async fn pairs(session: &Session, sql: &str, doing: &str, until: Instant) -> Res
     let limit = format!("SET statement_timeout = {}", left.max(1));
     session.batch_execute(&limit).await.map_err(Error::doing(doing))?;
     let answer = session.query(sql, &[]).await.map_err(Error::doing(doing));
-    session.batch_execute("SET statement_timeout = 0").await.map_err(Error::doing(doing))?;
+    let limit = format!("SET statement_timeout = {}", super::entry::ANSWER.as_millis());
+    session.batch_execute(&limit).await.map_err(Error::doing(doing))?;
     match answer {
         Ok(rows) => Ok(Counted::Known(rows.iter().map(|row| (row.get(0), row.get(1))).collect())),
         Err(error) if error.sqlstate() == Some(&tokio_postgres::error::SqlState::QUERY_CANCELED) => {

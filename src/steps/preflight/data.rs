@@ -6,26 +6,30 @@ use super::sides::listed;
 use super::{Facts, Side, typed};
 use crate::postgres::names::{TableName, literal};
 
-/// How many identities a side has; `None` when there are too many to count at once.
-fn identities(side: &Side) -> Option<i64> {
-    match &side.contents.schema_ids {
-        Counted::Known(ids) => Some(ids.values().sum()),
+/// How many identities, or clients, a side has; `None` when there are too many to count at once.
+fn kept(side: &Side) -> Option<i64> {
+    match side.contents.kept {
+        Counted::Known(count) => Some(count),
         Counted::TooLong => None,
         Counted::NoSuchTable => Some(0),
     }
 }
 
 pub(super) fn direction(facts: &Facts) -> Judgement {
-    let [source, target] = [&facts.source, &facts.target].map(identities);
+    let [source, target] = [&facts.source, &facts.target].map(kept);
     let words = |count: Option<i64>| count.map_or_else(|| "very many".to_owned(), |count| count.to_string());
-    let found = format!("{} identities on the source, {} on the target", words(source), words(target));
+    let many = facts.look.app.keeps.many;
+    let found = format!("{} {many} on the source, {} on the target", words(source), words(target));
     match (source, target) {
         _ if facts.look.run.is_some() => good(found),
-        (Some(0), Some(0)) => hint(found, "make sure that source-database is the database with the people in it"),
+        (Some(0), Some(0)) => hint(found, format!("make sure that source-database is the database with the {many} in it")),
         (Some(0), _) => bad(
             format!("{found}: source and target seem to be swapped"),
-            "remove the four relations and integrate source-database and source-kratos with the application that has the people, \
-             target-database and target-kratos with the new one",
+            format!(
+                "remove the four relations and integrate source-database and source-{app} with the application that has the \
+                 people, target-database and target-{app} with the new one",
+                app = facts.look.app.name
+            ),
         )
         .typed(typed::swap(&facts.look)),
         _ => good(found),
@@ -73,7 +77,8 @@ pub(super) fn networks(facts: &Facts) -> Judgement {
         ),
         [one] => good(format!("one network, {}, of {}", one.id, one.created)),
         several => {
-            let words = |inhabited| if inhabited { "with identities" } else { "without identities" };
+            let many = facts.look.app.keeps.many;
+            let words = |inhabited| if inhabited { format!("with {many}") } else { format!("without {many}") };
             let rows: Vec<String> =
                 several.iter().map(|n| format!("{} of {}, {}", n.id, n.created, words(n.inhabited))).collect();
             let idle = several.iter().filter(|network| !network.inhabited);
@@ -81,8 +86,9 @@ pub(super) fn networks(facts: &Facts) -> Judgement {
                 .map(|n| format!("DELETE FROM {} WHERE id = {}", facts.look.app.networks_table, literal(&n.id)))
                 .collect();
             let cure = match delete.as_slice() {
-                [] => "find out whose they are: the server serves the oldest, and hides the identities of the others"
-                    .to_owned(),
+                [] => {
+                    format!("find out whose they are: the server serves the oldest, and hides the {many} of the others")
+                }
                 _ => format!(
                     "run on the source: {}; the server serves the oldest and hides the others",
                     delete.join("; ")
@@ -94,17 +100,22 @@ pub(super) fn networks(facts: &Facts) -> Judgement {
 }
 
 pub(super) fn hidden(facts: &Facts) -> Judgement {
+    let kept = &facts.look.app.keeps;
+    let (table, many) = (kept.table, kept.many);
     match &facts.source.contents.hidden {
-        Counted::Known(0) => good("every identity belongs to the network that the server serves"),
+        Counted::Known(0) => good(format!("every row of {table} belongs to the network that the server serves")),
         Counted::Known(count) => bad(
-            format!("{count} identities have no nid, or another network's: no server shows them"),
-            "when they are the application's own, run on the source: UPDATE identities SET nid = (SELECT id FROM networks \
-             ORDER BY created_at LIMIT 1) WHERE nid IS NULL; else know that they are carried over and stay hidden",
+            format!("{count} {many} have no nid, or another network's: no server shows them"),
+            format!(
+                "when they are the application's own, run on the source: UPDATE {table} SET nid = (SELECT id FROM networks \
+                 ORDER BY created_at LIMIT 1) WHERE nid IS NULL; else know that they are carried over and stay hidden"
+            ),
         ),
-        Counted::TooLong => {
-            hint("too many identities to look through at once", "count identities whose nid is not the network's id")
-        }
-        Counted::NoSuchTable => good("no identities table"),
+        Counted::TooLong => hint(
+            format!("too many {many} to look through at once"),
+            format!("count rows of {table} whose nid is not the network's id"),
+        ),
+        Counted::NoSuchTable => good(format!("no table {table}")),
     }
 }
 
@@ -129,20 +140,38 @@ pub(super) fn credential_types(facts: &Facts) -> Judgement {
 }
 
 pub(super) fn orphans(facts: &Facts) -> Judgement {
+    let Some(release) = facts.look.app.attaching_release else {
+        return good("no step to a newer release attaches rows to a parent");
+    };
+    let releases = facts.look.app.releases();
+    let place = |name: &str| releases.iter().position(|known| known.is(name));
+    let past = |name: Option<&str>| name.and_then(place).is_some_and(|at| Some(at) >= place(release));
+    if past(facts.source.release()) {
+        return good(format!("the source has the rows of {release} attached already"));
+    }
     match &facts.source.contents.orphans {
         Counted::Known(found) if found.is_empty() => {
             good("every identifier and session device has its parent, in its network")
         }
         Counted::Known(found) => {
-            let rows: Vec<String> = found.iter().map(|(what, count)| format!("{count} {what}")).collect();
-            bad(
+            let rows: Vec<String> = found.iter().map(|orphans| format!("{} {}", orphans.count, orphans.what)).collect();
+            let delete: Vec<&str> = found.iter().map(|orphans| orphans.delete.as_str()).collect();
+            let lacking = bad(
                 listed(&rows),
-                "delete these rows, or set their nid, before a migration to 26.2: it cannot back-fill them",
-            )
+                format!(
+                    "when nobody needs these rows, run on the source: {}; or set their nid, before a migration to {release}: it cannot \
+                     back-fill them, and would fail inside the outage",
+                    delete.join("; ")
+                ),
+            );
+            // With the releases known it is certain.
+            if past(facts.target.running()) { lacking.blocking() } else { lacking }
         }
         Counted::TooLong => bad(
             "too many rows to count at once",
-            "before a migration to 26.2, count identifiers and devices whose parent has another nid, or none",
+            format!(
+                "before a migration to {release}, count identifiers and devices whose parent has another nid, or none"
+            ),
         ),
         Counted::NoSuchTable => good("no table that the step to 26.2 fills"),
     }

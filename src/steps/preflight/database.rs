@@ -2,7 +2,8 @@
 
 use super::Facts;
 use super::judgement::{Judgement, bad, good, hint};
-use super::sides::{both, faults, judged};
+use super::sides::{both, each, faults, judged};
+use super::typed::Typed;
 use crate::postgres::names::ident;
 use crate::postgres::survey::Survey;
 
@@ -60,6 +61,9 @@ pub(super) fn extensions(facts: &Facts) -> Judgement {
     let missing: Vec<&String> =
         source.extensions.keys().filter(|name| !charm(name) && !target.extensions.contains_key(*name)).collect();
     if missing.is_empty() {
+        if let Some(coming) = coming_extensions(facts) {
+            return coming;
+        }
         let names: Vec<String> = source
             .extensions
             .iter()
@@ -85,16 +89,61 @@ pub(super) fn extensions(facts: &Facts) -> Judgement {
         );
     }
     let create: Vec<String> = options.iter().map(|name| format!("CREATE EXTENSION {}", ident(name))).collect();
-    let options: Vec<String> =
-        options.iter().map(|name| format!("plugin_{}_enable=true", name.replace('-', "_"))).collect();
+    let options: Vec<String> = options.iter().map(|name| plugin(name, facts.target.survey.identity.major())).collect();
+    let [_, at] = each(facts);
+    let charm = format!("juju config {} {}", at.postgresql(), options.join(" "));
     bad(
         format!("{list} missing on the target"),
-        format!(
-            "juju config <target PostgreSQL> {} (with hyphens on 16); without the charm run on the target: {}",
-            options.join(" "),
-            create.join("; ")
-        ),
+        format!("{charm}; without the PostgreSQL charm run on the target: {}", create.join("; ")),
     )
+    .typed([Typed::At("target", charm)])
+}
+
+/// What the coming schema migration creates, and could not.
+fn coming_extensions(facts: &Facts) -> Option<Judgement> {
+    let (app, server) = (facts.look.app, &facts.target.survey.server);
+    let passed = app.extensions.iter().filter(|(release, _)| facts.may_pass(release));
+    let wanted: Vec<(&str, &str)> = passed
+        .flat_map(|(release, names)| names.iter().map(|name| (*release, *name)))
+        .filter(|(_, name)| !server.extensions.contains_key(*name))
+        .collect();
+    let which = |wanted: &[(&str, &str)]| {
+        let parts: Vec<String> =
+            wanted.iter().map(|(release, name)| format!("{name} ({} {release} creates it)", app.title)).collect();
+        parts.join(", ")
+    };
+    let options: Vec<String> =
+        wanted.iter().map(|(_, name)| plugin(name, facts.target.survey.identity.major())).collect();
+    let [_, at] = each(facts);
+    let charm = format!("juju config {} {}", at.postgresql(), options.join(" "));
+    let absent: Vec<(&str, &str)> =
+        wanted.iter().copied().filter(|(_, name)| !server.available_extensions.contains(*name)).collect();
+    if !absent.is_empty() {
+        return Some(bad(
+            format!("{} is not installable on the target: the schema migration would fail there", which(&absent)),
+            format!("{charm}; or take a PostgreSQL that ships them"),
+        ));
+    }
+    // The application works as whoever owns its tables.
+    let owners = server.owners.iter().filter(|owner| !owner.superuser);
+    let powerless =
+        |name: &str| owners.clone().find(|owner| !owner.may_create || server.untrusted_extensions.contains(name));
+    let refused: Vec<(&str, &str)> = wanted.iter().copied().filter(|(_, name)| powerless(name).is_some()).collect();
+    let owner = refused.first().and_then(|(_, name)| powerless(name))?;
+    let create: Vec<String> = refused.iter().map(|(_, name)| format!("CREATE EXTENSION {}", ident(name))).collect();
+    Some(
+        hint(
+            format!("role {} may not create {} on the target", owner.name, which(&refused)),
+            format!("{charm}; without the PostgreSQL charm run on the target: {}", create.join("; ")),
+        )
+        .typed([Typed::At("target", charm)]),
+    )
+}
+
+/// The PostgreSQL charm's option for an extension.
+fn plugin(name: &str, major: u32) -> String {
+    let option = format!("plugin_{}_enable", name.replace('-', "_"));
+    format!("{}=true", if major >= 16 { option.replace('_', "-") } else { option })
 }
 
 pub(super) fn names(facts: &Facts) -> Judgement {
@@ -115,7 +164,7 @@ pub(super) fn names(facts: &Facts) -> Judgement {
 
 pub(super) fn collation_versions(facts: &Facts) -> Judgement {
     let stale = faults(facts, |s| {
-        let rebuild = format!("REINDEX DATABASE {}", ident(&s.database));
+        let rebuild = format!("REINDEX DATABASE CONCURRENTLY {}", ident(&s.database));
         let one = |(what, refresh): &(String, String)| {
             (format!("the library behind {what} changed since its indexes were built"), format!("{rebuild}; {refresh}"))
         };

@@ -28,6 +28,9 @@ pub struct Finding {
     /// The same as commands, to be typed one by one in this order; none where a person has to choose.
     #[serde(default)]
     pub commands: Vec<String>,
+    /// A server that could not be reached: it may be there again the next moment.
+    #[serde(default)]
+    pub heals: bool,
 }
 
 impl Finding {
@@ -39,6 +42,7 @@ impl Finding {
             found: found.into(),
             cure: cure.into(),
             commands: Vec::new(),
+            heals: false,
         }
     }
 }

@@ -16,6 +16,12 @@ pub(super) struct Judgement {
 }
 
 impl Judgement {
+    /// Nothing may begin, though the check mostly only warns.
+    pub fn blocking(mut self) -> Self {
+        self.verdict = Some(Verdict::Fail);
+        self
+    }
+
     /// A cure that can be typed as it is.
     pub fn typed(mut self, typed: impl IntoIterator<Item = Typed>) -> Self {
         self.typed.extend(typed);

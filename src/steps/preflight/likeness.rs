@@ -2,9 +2,10 @@
 
 use super::Facts;
 use super::judgement::{Judgement, bad, good, hint};
-use super::sides::{Fault, judged, listed};
+use super::sides::{Fault, Remedy, judged, listed, statements};
 use crate::postgres::inspect::{Table, schema_differences};
 use crate::postgres::names::ident;
+use crate::postgres::survey::Survey;
 use std::collections::BTreeMap;
 
 pub(super) fn ownership(facts: &Facts) -> Judgement {
@@ -22,21 +23,67 @@ pub(super) fn ownership(facts: &Facts) -> Judgement {
     // In Charmed PostgreSQL 16 the application works as this role, and is no superuser then.
     let most = owned.iter().max_by_key(|(_, count)| **count).map(|(owner, _)| (*owner).to_owned());
     let Some(owner) = survey.server.charmed_owner.clone().or(most) else { return good("no table") };
-    let strays: Vec<Fault> = survey
+    let fault = |found: String, sql: String| Fault { side: "target", found, remedy: Remedy::Sql(sql) };
+    let mut strays: Vec<Fault> = survey
         .tables
         .iter()
         .filter(|table| table.owner != owner)
-        .map(|table| Fault {
-            side: "target",
-            found: format!("{} belongs to {}", table.name, table.owner),
-            sql: format!("ALTER TABLE {} OWNER TO {}", table.name.sql(), ident(&owner)),
+        .map(|table| {
+            fault(
+                format!("{} belongs to {}", table.name, table.owner),
+                format!("ALTER TABLE {} OWNER TO {}", table.name.sql(), ident(&owner)),
+            )
         })
         .collect();
+    strays.extend(survey.server.sequences.iter().filter(|sequence| sequence.owner != owner).map(|sequence| {
+        fault(
+            format!("sequence {} belongs to {}", sequence.name, sequence.owner),
+            format!("ALTER SEQUENCE {} OWNER TO {}", sequence.name, ident(&owner)),
+        )
+    }));
+    let facts_of_owner = survey.server.owners.iter().filter(|role| role.name == owner);
+    strays.extend(facts_of_owner.flat_map(|role| &role.shut_out).map(|schema| {
+        fault(
+            format!("role {owner} may not create anything in schema {schema}"),
+            format!("GRANT CREATE ON SCHEMA {} TO {}", ident(schema), ident(&owner)),
+        )
+    }));
+    if strays.is_empty()
+        && let Some(unswitched) = unswitched(survey, &owner)
+    {
+        return unswitched;
+    }
     judged(
         &strays,
         format!("all {} tables of the target belong to {owner}", survey.tables.len()),
         &format!("the application's schema migration works as {owner} and may change its own tables only"),
     )
+}
+
+/// Sessions of the application that Charmed PostgreSQL 16's login hook does not turn into the owner of its tables.
+fn unswitched(survey: &Survey, owner: &str) -> Option<Judgement> {
+    survey.server.charmed_owner.as_ref()?;
+    let ours = &survey.server.session_user;
+    let roles = survey.server.connected_roles.iter().filter(|role| role.starts_with("relation") && *role != ours);
+    let left: Vec<Fault> = roles
+        .filter(|role| !survey.server.charmed_admins.contains(*role))
+        .map(|role| Fault {
+            side: "target",
+            found: format!("role {role}"),
+            remedy: Remedy::Sql(format!(
+                "GRANT {} TO {}",
+                ident(&format!("charmed_{}_admin", survey.database)),
+                ident(role)
+            )),
+        })
+        .collect();
+    let found: Vec<String> = left.iter().map(|fault| fault.found.clone()).collect();
+    (!left.is_empty()).then(|| {
+        hint(
+            format!("the login hook of the target does not turn {} into {owner}", listed(&found)),
+            format!("{}; else what it makes belongs to itself, and to operator later", statements(&left)),
+        )
+    })
 }
 
 /// What a run in its later steps has changed on purpose.

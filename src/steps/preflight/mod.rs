@@ -11,10 +11,13 @@ mod data;
 mod database;
 mod entry;
 pub mod finding;
+mod hydra;
 mod judgement;
 mod likeness;
 pub mod order;
 mod others;
+mod patroni;
+mod remedy;
 mod schema;
 mod settings;
 mod sides;
@@ -22,16 +25,19 @@ mod typed;
 mod wal;
 
 pub use finding::{Finding, Verdict, failed, report, summary, warned};
-pub use order::{ChosenOrder, choose};
+pub use order::{ChosenOrder, choose, keeping};
 pub use typed::{End, Ends};
 
-use crate::apps::{self, App, Health, Readable, Recognised};
+use super::{follow, way_back};
+use crate::apps::{self, App, Health, Readable, Recognised, Told};
 use crate::migration::Settings;
-use crate::postgres::Server;
-use crate::postgres::names::PREFIX;
+use crate::postgres::patroni::Patroni;
 use crate::postgres::reach::reach;
-use crate::postgres::survey::{Survey, survey_session};
+use crate::postgres::survey::{Survey, occupied, survey_session};
+use crate::postgres::{Password, Server};
 use contents::Contents;
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where to look, and what is wanted.
 #[derive(Clone, Debug)]
@@ -50,8 +56,14 @@ pub struct Look {
     pub source_app: Option<apps::Server>,
     /// The target application's server; `None` while its relation gives no address.
     pub target_app: Option<apps::Server>,
+    /// Port of the Patroni beside the source's server.
+    pub source_patroni: u16,
+    /// Port of the Patroni beside the target's server.
+    pub target_patroni: u16,
     /// The operator's settings.
     pub settings: Settings,
+    /// The target keeps the source's release.
+    pub keep_release: bool,
     /// The run that is under way, if any: then its own traces are no leftovers.
     pub run: Option<String>,
     /// Our application's name, for commands.
@@ -73,10 +85,16 @@ pub struct Side {
     pub schema: Recognised,
     /// The app's server; `None` while its relation gives no address.
     pub health: Option<Health>,
-    /// Ids of the identity schemas the server is configured with; `None` when it did not say.
-    pub schema_ids: Option<Vec<String>>,
-    /// Whether the server reads one of its identities; `None` when there is none or nobody answers.
+    /// The identity schemas the server is configured with, documents by id; `None` when it did not say.
+    pub schemas: Option<BTreeMap<String, Json>>,
+    /// Whether the server reads a row of what it keeps; `None` when there is none or nobody answers.
     pub readable: Option<Readable>,
+    /// The signing keys that a Hydra publishes; `None` when it would have to make some, or nobody answers.
+    pub keys: Option<Told<BTreeSet<String>>>,
+    /// The issuer that a Hydra names; `None` when it would have to make a key, or nobody answers.
+    pub issuer: Option<Told<String>>,
+    /// What the Patroni beside the server says; `None` when nobody answers.
+    pub patroni: Option<Patroni>,
 }
 
 impl Side {
@@ -118,15 +136,34 @@ impl Facts {
     /// # Errors
     /// Why the wanted order is impossible.
     pub fn order(&self) -> Result<ChosenOrder, String> {
+        if self.look.keep_release {
+            return Ok(keeping(self.look.settings.order));
+        }
         choose(self.look.app, self.look.settings.order, self.source.release(), self.target.running())
+    }
+
+    /// The release that the target will have, as far as that can be told now.
+    pub fn destination(&self) -> Option<&str> {
+        if self.look.keep_release {
+            return self.source.release();
+        }
+        let to = self.order().ok().and_then(|chosen| chosen.pair).map(|pair| pair.to);
+        to.or(self.target.running().filter(|to| Some(*to) != self.source.release()))
+    }
+
+    /// Whether a schema migration of this release lies between source and target; one that may lie there counts.
+    pub fn may_pass(&self, release: &str) -> bool {
+        let releases = self.look.app.releases();
+        let place = |name: &str| releases.iter().position(|known| known.is(name));
+        let (Some(from), at) = (self.source.release().and_then(place), place(release)) else { return false };
+        Some(from) < at && self.destination().and_then(place).is_none_or(|to| at <= Some(to))
     }
 
     /// Seconds that the app's own schema migration should be given.
     pub fn migration_seconds(&self) -> u64 {
         let (app, survey) = (self.look.app, &self.source.survey);
         let from = self.source.release().unwrap_or_default();
-        let to = self.order().ok().and_then(|chosen| chosen.pair).map(|pair| pair.to);
-        let to = to.or(self.target.running().filter(|to| *to != from)).unwrap_or_default();
+        let to = self.destination().unwrap_or_default();
         app.migration_seconds(from, to, |table| survey.estimated_rows(table), survey.all_estimated_rows())
     }
 }
@@ -145,10 +182,18 @@ pub async fn preflight(look: Look) -> Vec<Finding> {
 /// One finding for each side that cannot be surveyed.
 pub async fn gather(look: Look) -> Result<Facts, Vec<Finding>> {
     let (source, target, forward, backward) = tokio::join!(
-        side(look.app, "source", &look.source, &look.source_database, look.source_app.as_ref()),
-        side(look.app, "target", &look.target, &look.target_database, look.target_app.as_ref()),
-        reaches(&look.target, &look.target_database, &look.source, &look.source_database),
-        reaches(&look.source, &look.source_database, &look.target, &look.target_database),
+        side(&look, "source"),
+        side(&look, "target"),
+        reaches(
+            (&look.target, &look.target_database),
+            follow::conninfo(&look.source, &look.source_database),
+            &look.source,
+        ),
+        reaches(
+            (&look.source, &look.source_database),
+            way_back::conninfo(&look.target, &look.target_database),
+            &look.target,
+        ),
     );
     match (source, target) {
         (Ok(source), Ok(target)) => Ok(Facts { look, source, target, forward, backward }),
@@ -157,41 +202,56 @@ pub async fn gather(look: Look) -> Result<Facts, Vec<Finding>> {
 }
 
 /// One side: database and server at the same time, then the question that needs both.
-async fn side(
-    app: &App,
-    name: &'static str,
-    server: &Server,
-    database: &str,
-    app_server: Option<&apps::Server>,
-) -> Result<Side, Finding> {
-    let (database, answers) = tokio::join!(
+async fn side(look: &Look, name: &'static str) -> Result<Side, Finding> {
+    let (app, is_target) = (look.app, name == "target");
+    let (server, database, app_server, port) = match is_target {
+        false => (&look.source, &look.source_database, look.source_app.as_ref(), look.source_patroni),
+        true => (&look.target, &look.target_database, look.target_app.as_ref(), look.target_patroni),
+    };
+    let (database, answers, patroni) = tokio::join!(
         async {
             let session = entry::enter(name, server, database).await?;
             let looked = async {
-                let survey = survey_session(&session).await?;
+                let mut survey = survey_session(&session).await?;
+                if is_target {
+                    survey.occupied = occupied(&session, &survey.tables).await?;
+                }
                 let contents = contents::contents(&session, app, &survey).await?;
                 Ok((survey, contents))
             };
-            looked.await.map_err(|error| entry::finding(name, server, database, &error))
+            match looked.await {
+                Ok(found) => Ok(found),
+                Err(error) => Err(entry::hindered(name, server, database, &error).await),
+            }
         },
         async {
             let app_server = app_server?;
             let (health, schemas) = tokio::join!(app_server.health(), app_server.schemas());
             Some((health, schemas.ok()))
         },
+        crate::postgres::patroni::look(server, port),
     );
     let (survey, contents): (Survey, Contents) = database?;
-    let (health, schema_ids) = answers.map_or((None, None), |(health, schemas)| (Some(health), schemas));
-    let readable = match (app_server, &contents.some_identity, &health) {
-        (Some(app_server), Some(id), Some(Health::Ready { .. })) => app_server.identity(id).await.ok(),
+    let (health, schemas) = answers.map_or((None, None), |(health, schemas)| (Some(health), schemas));
+    let answering = app_server.filter(|_| matches!(health, Some(Health::Ready { .. })));
+    let readable = match (answering, &contents.some_kept) {
+        (Some(app_server), Some(id)) => app_server.readable(id).await.ok(),
         _ => None,
     };
+    // A Hydra that lacks keys would make them when it is asked.
+    let keys = match answering.filter(|_| contents.signing_keys.are_complete()) {
+        Some(app_server) => app_server.keys().await.ok(),
+        None => None,
+    };
+    let issuer = match answering.filter(|_| contents.signing_keys.name_the_issuer()) {
+        Some(app_server) => app_server.issuer().await.ok(),
+        None => None,
+    };
     let schema = app.recognise(&contents.migrations);
-    Ok(Side { survey, contents, schema, health, schema_ids, readable })
+    Ok(Side { survey, contents, schema, health, schemas, readable, keys, issuer, patroni })
 }
 
-/// Tries the connection that a subscription on `from` will make to `to`.
-async fn reaches(from: &Server, database: &str, to: &Server, to_database: &str) -> Result<(), String> {
-    let conninfo = to.conninfo(to_database, PREFIX);
-    reach(from, database, &conninfo, &to.address()).await.map_err(|error| error.to_string())
+/// Tries the very connection that a subscription in that database of `from` will make to `to`.
+async fn reaches(from: (&Server, &str), conninfo: Password, to: &Server) -> Result<(), String> {
+    reach(from.0, from.1, &conninfo, &to.address()).await.map_err(|error| error.to_string())
 }

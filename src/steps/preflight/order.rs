@@ -50,6 +50,21 @@ pub fn choose(app: &App, choice: OrderChoice, from: Option<&str>, to: Option<&st
     }
 }
 
+/// The same where the target keeps the source's release: with nothing to migrate, everything the target has to prove it
+/// proves outside the outage.
+pub fn keeping(choice: OrderChoice) -> ChosenOrder {
+    match choice {
+        OrderChoice::Documented => {
+            ChosenOrder { order: Order::Documented, pair: None, reason: "order=documented".to_owned() }
+        }
+        _ => ChosenOrder {
+            order: Order::MigrateFirst,
+            pair: None,
+            reason: "the target keeps the source's release".to_owned(),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

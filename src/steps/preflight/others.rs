@@ -2,9 +2,11 @@
 //! earlier runs and of others.
 
 use super::Facts;
-use super::judgement::{Judgement, good, hint};
-use super::sides::{both, faults, judged, listed, size};
+use super::judgement::{Judgement, bad, good, hint};
+use super::sides::{At, Fault, Remedy, both, each, faults, judged, listed, size, statements};
+use crate::postgres::leftovers::Leftover;
 use crate::postgres::names::{PREFIX, ident, literal};
+use crate::postgres::survey::{OpenTransaction, SlotFacts, Survey};
 
 /// The part of the way to wraparound from which a vacuum may start at any moment.
 const OLD: f64 = 0.9;
@@ -26,15 +28,36 @@ pub(super) fn transactions(facts: &Facts) -> Judgement {
 }
 
 pub(super) fn prepared(facts: &Facts) -> Judgement {
-    let left = faults(facts, |s| {
-        let left = s.server.transactions.iter().filter(|t| t.pid == 0);
-        left.map(|t| {
-            let found = format!("prepared transaction '{}' for {} s", t.who, t.seconds);
-            (found, format!("ROLLBACK PREPARED {}", literal(&t.who)))
-        })
-        .collect()
-    });
-    judged(&left, "none", "or COMMIT PREPARED, in that database: the slot and the fence wait for it")
+    // A slot waits for every transaction of its cluster, whichever database it is in.
+    let left = |elsewhere: bool| -> Vec<Fault> {
+        let here = |at: &At<'_>, database: &Option<String>| database.as_ref() == Some(&at.database);
+        let one = |at: &At<'_>, t: &OpenTransaction| {
+            let database = t.database.clone().unwrap_or_default();
+            let place = if here(at, &t.database) { String::new() } else { format!(" in database {database}") };
+            let sql = format!("ROLLBACK PREPARED {}", literal(&t.who));
+            let sql = if place.is_empty() { sql } else { format!("\\connect {} and {sql}", ident(&database)) };
+            Fault {
+                side: at.side,
+                found: format!("prepared transaction '{}'{place} for {} s", t.who, t.seconds),
+                remedy: Remedy::Sql(sql),
+            }
+        };
+        let on = |at: &At<'_>| -> Vec<Fault> {
+            let prepared = at.server.transactions.iter().filter(|t| t.pid == 0);
+            let wanted = prepared.filter(|t| (at.side == "target" && !here(at, &t.database)) == elsewhere);
+            wanted.map(|t| one(at, t)).collect()
+        };
+        each(facts).iter().flat_map(on).collect()
+    };
+    let (holding, beside) = (left(false), left(true));
+    if holding.is_empty() && !beside.is_empty() {
+        let found: Vec<String> = beside.iter().map(|fault| format!("{} on the target", fault.found)).collect();
+        return hint(
+            listed(&found),
+            format!("{}; or COMMIT PREPARED there: the slot of the way back would wait for it", statements(&beside)),
+        );
+    }
+    judged(&holding, "none", "or COMMIT PREPARED, in that database: the slot and the fence wait for it")
 }
 
 pub(super) fn wraparound(facts: &Facts) -> Judgement {
@@ -67,7 +90,7 @@ pub(super) fn wraparound(facts: &Facts) -> Judgement {
 
 pub(super) fn backups(facts: &Facts) -> Judgement {
     judged(
-        &faults(facts, |s| s.server.backups.iter().map(|what| (what.clone(), String::new())).collect()),
+        &faults(facts, |s| s.server.backups.iter().map(|what| (what.clone(), Remedy::None)).collect()),
         "none runs",
         "let it end, or begin after it: it competes for the disk, and the charm may restart a server after it",
     )
@@ -77,11 +100,22 @@ pub(super) fn leftovers(facts: &Facts) -> Judgement {
     if let Some(run) = &facts.look.run {
         return good(format!("run {run} is under way; its objects are in use"));
     }
-    judged(
-        &faults(facts, |s| s.leftovers.iter().map(|what| (what.clone(), String::new())).collect()),
-        "nothing of an earlier run",
-        "another coordinator moves these databases or did so before: run rollback or finalize on that one, which removes \
-         them; only if it is gone for good drop them by hand",
+    let words = |left: &Leftover| match left.run() {
+        Some(run) => format!("{left} of run {run}"),
+        None => left.to_string(),
+    };
+    let left = faults(facts, |s| s.leftovers.iter().map(|left| (words(left), left.removal.clone())).collect());
+    if left.is_empty() {
+        return good("nothing of an earlier run");
+    }
+    let found: Vec<String> = left.iter().map(|fault| format!("{} on the {}", fault.found, fault.side)).collect();
+    bad(
+        listed(&found),
+        format!(
+            "another coordinator moves these databases or did so before: run rollback or finalize on that one, which removes \
+             them; only if that run is gone for good run rollback here, which removes them from both sides, or {}",
+            statements(&left)
+        ),
     )
 }
 
@@ -111,16 +145,21 @@ pub(super) fn publications(facts: &Facts) -> Judgement {
 }
 
 pub(super) fn slots(facts: &Facts) -> Judgement {
-    let others = |s: &crate::postgres::survey::Survey| {
-        let others = s.server.slots.iter().filter(|slot| !slot.name.starts_with(PREFIX));
-        others.cloned().collect::<Vec<_>>()
+    // Ours in this database are the run's, or another check's finding.
+    let run = facts.look.run.as_deref();
+    let ours = |s: &Survey, slot: &SlotFacts| {
+        slot.name.starts_with(PREFIX)
+            && (slot.database.as_deref() == Some(&s.database) || run.is_some_and(|run| slot.name.contains(run)))
     };
+    let others = |s: &Survey| s.server.slots.iter().filter(|slot| !ours(s, slot)).cloned().collect::<Vec<_>>();
     let idle = faults(facts, |s| {
         let idle = others(s).into_iter().filter(|slot| !slot.active || slot.wal_status.as_deref() == Some("lost"));
         idle.map(|slot| {
             let status = slot.wal_status.as_deref().unwrap_or("unknown");
+            let place = slot.database.as_ref().filter(|place| **place != s.database);
+            let place = place.map(|place| format!(" of database {place}")).unwrap_or_default();
             let found = format!(
-                "{} slot {} without a reader holds {} ({status})",
+                "{} slot {}{place} without a reader holds {} ({status})",
                 slot.slot_type,
                 slot.name,
                 size(slot.held_bytes)
@@ -130,7 +169,14 @@ pub(super) fn slots(facts: &Facts) -> Judgement {
         .collect()
     });
     if !idle.is_empty() {
-        return judged(&idle, "", "when nobody comes back for it: what it holds fills the disk");
+        let migration = idle.iter().any(|fault| fault.found.contains(PREFIX));
+        let reason = match migration {
+            true => {
+                "only when nobody comes back for it, and that migration of another database is gone for good: what it holds fills the disk"
+            }
+            false => "when nobody comes back for it: what it holds fills the disk",
+        };
+        return judged(&idle, "", reason);
     }
     // Readers of the source's changes stay behind when the application moves.
     let source = &facts.source.survey;
@@ -145,7 +191,7 @@ pub(super) fn slots(facts: &Facts) -> Judgement {
             "make their slots on the target before the flip: they do not move",
         );
     }
-    let count = |s: &crate::postgres::survey::Survey| others(s).len();
+    let count = |s: &Survey| others(s).len();
     good(format!(
         "{} slots of others on the source, {} on the target, each with its reader",
         count(source),

@@ -2,7 +2,7 @@
 
 use super::Facts;
 use super::judgement::{Judgement, bad, good, hint};
-use super::sides::{Fault, faults, judged, listed};
+use super::sides::{Fault, Remedy, faults, judged, listed};
 use crate::postgres::inspect::{Persistence, ReplicaIdentitySetting, Table, TableKind};
 use crate::postgres::names::ident;
 use crate::postgres::survey::{Oddity, OddityKind, Survey};
@@ -29,7 +29,7 @@ pub(super) fn kinds(facts: &Facts) -> Judgement {
                 (TableKind::Ordinary, Persistence::Unlogged) => ("unlogged", format!("ALTER TABLE {name} SET LOGGED")),
                 (TableKind::Ordinary, Persistence::Permanent) => return None,
             };
-            Some(Fault { side: "source", found: format!("{} is {kind}", table.name), sql })
+            Some(Fault { side: "source", found: format!("{} is {kind}", table.name), remedy: Remedy::Sql(sql) })
         })
         .collect();
     let count = replicated(facts).count();
@@ -39,17 +39,21 @@ pub(super) fn kinds(facts: &Facts) -> Judgement {
     }
     let bytes: u64 = replicated(facts).map(|table| table.total_bytes).sum();
     let title = facts.look.app.title;
+    let heavy = match odd.iter().any(|fault| matches!(&fault.remedy, Remedy::Sql(sql) if sql.ends_with("SET LOGGED"))) {
+        true => " (SET LOGGED writes the table anew, and nobody can use it meanwhile)",
+        false => "",
+    };
     judged(
         &odd,
         format!("{count} ordinary tables to replicate, {} MiB without indexes", bytes >> 20),
-        &format!("after saving what is needed: it is not {title}'s own, and cannot be replicated as it is"),
+        &format!("after saving what is needed{heavy}: it is not {title}'s own, and cannot be replicated as it is"),
     )
 }
 
 pub(super) fn replica_identity(facts: &Facts) -> Judgement {
     let oddities = &facts.source.survey.oddities;
     let with = |kind| oddities.iter().filter(move |oddity| oddity.kind == kind);
-    let fault = |found: String, sql: String| Fault { side: "source", found, sql };
+    let fault = |found: String, sql: String| Fault { side: "source", found, remedy: sql.into() };
     let mut found: Vec<Fault> = replicated(facts)
         .filter(|table| table.is_replicable() && !table.replica_identity.usable)
         .map(|table| {
@@ -156,7 +160,7 @@ pub(super) fn large_objects(facts: &Facts) -> Judgement {
 
 pub(super) fn invalid_indexes(facts: &Facts) -> Judgement {
     let found = faults(facts, |s| {
-        let one = |name: &String| (format!("index {name} is invalid"), format!("REINDEX INDEX {name}"));
+        let one = |name: &String| (format!("index {name} is invalid"), format!("REINDEX INDEX CONCURRENTLY {name}"));
         s.server.invalid_indexes.iter().map(one).collect()
     });
     judged(&found, "none", "or drop it: a failed CREATE INDEX CONCURRENTLY left it, and duplicates may be behind it")

@@ -1,7 +1,7 @@
 //! Cures as commands of the operator's shell. Only those that lose nothing are given so: whether rows, tables or
 //! somebody's transaction may go is for a person to decide, who finds the statement in the finding's sentence.
 
-use super::Look;
+use super::{Facts, Look};
 
 /// The applications at the other ends of our relations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,10 +10,10 @@ pub struct Ends {
     pub source_database: End,
     /// The PostgreSQL of `target-database`.
     pub target_database: End,
-    /// The application of `source-kratos`.
-    pub source_kratos: End,
-    /// The application of `target-kratos`.
-    pub target_kratos: End,
+    /// The identity application that is left.
+    pub source_identity: End,
+    /// The identity application that is moved to.
+    pub target_identity: End,
 }
 
 /// One of them.
@@ -26,50 +26,81 @@ pub struct End {
 }
 
 /// A cure that can be typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Typed {
     /// A command as it stands.
     Command(String),
+    /// A command about the PostgreSQL of a side, where that one is in this model.
+    At(&'static str, String),
+    /// A command of the machine or container that the PostgreSQL of a side runs in.
+    Unit(&'static str, String),
     /// A statement, and the side on which it runs.
     Statement(&'static str, String),
 }
 
 impl Typed {
     /// The command, where there is one.
-    pub fn command(&self, look: &Look) -> Option<String> {
+    pub fn command(&self, facts: &Facts) -> Option<String> {
         match self {
             Self::Command(command) => Some(command.clone()),
-            Self::Statement(side, sql) => psql(look, side, sql),
+            Self::At(side, command) => end(&facts.look, side).map(|_| command.clone()),
+            Self::Unit(side, command) => unit(facts, side, command),
+            Self::Statement(side, sql) => psql(facts, side, sql),
         }
     }
 }
 
 /// Statements that lose nothing, work alone in their transaction, and need no restart.
 fn is_harmless(sql: &str) -> bool {
-    let first = ["ALTER TABLE ", "ALTER ROLE ", "ALTER DATABASE ", "ALTER EVENT TRIGGER ", "REINDEX INDEX "];
-    first.iter().any(|word| sql.starts_with(word)) && !sql.contains(" DROP ")
+    let first =
+        ["ALTER TABLE ", "ALTER ROLE ", "ALTER DATABASE ", "ALTER EVENT TRIGGER ", "REINDEX INDEX CONCURRENTLY "];
+    // Writing a table anew keeps everybody out of it for as long as that takes.
+    let heavy = [" DROP ", " SET LOGGED"];
+    first.iter().any(|word| sql.starts_with(word)) && !heavy.iter().any(|word| sql.contains(word))
+}
+
+/// The PostgreSQL of a side, when its units can be reached by name.
+fn end<'a>(look: &'a Look, side: &str) -> Option<&'a End> {
+    let end = if side == "source" { &look.ends.source_database } else { &look.ends.target_database };
+    (end.here && !end.name.is_empty()).then_some(end)
+}
+
+/// The machine charm runs PostgreSQL from a snap, the Kubernetes charm in a container.
+fn on_machine(facts: &Facts, side: &str) -> bool {
+    let survey = if side == "source" { &facts.source.survey } else { &facts.target.survey };
+    survey.setting("data_directory").starts_with("/var/snap/")
+}
+
+/// `juju ssh` to where the PostgreSQL of a side runs.
+fn unit(facts: &Facts, side: &str, command: &str) -> Option<String> {
+    let end = end(&facts.look, side)?;
+    let container = if on_machine(facts, side) { "" } else { "--container postgresql " };
+    Some(format!("juju ssh {container}{}/leader {command}", end.name))
 }
 
 /// `juju ssh` to the PostgreSQL of a side, and psql there on its primary.
-fn psql(look: &Look, side: &str, sql: &str) -> Option<String> {
-    let (end, server, database) = match side {
-        "source" => (&look.ends.source_database, &look.source, &look.source_database),
-        _ => (&look.ends.target_database, &look.target, &look.target_database),
+fn psql(facts: &Facts, side: &str, sql: &str) -> Option<String> {
+    let look = &facts.look;
+    let (server, database) = match side {
+        "source" => (&look.source, &look.source_database),
+        _ => (&look.target, &look.target_database),
     };
-    if !end.here || end.name.is_empty() || !is_harmless(sql) {
+    if !is_harmless(sql) {
         return None;
     }
+    let program = if on_machine(facts, side) { "charmed-postgresql.psql" } else { "psql" };
     let psql = format!(
-        "psql --host={} --port={} --username=operator --dbname={} --command={}",
+        "{program} --host={} --port={} --username=operator --dbname={} --command={}",
         server.host,
         server.port,
         quoted(database),
         quoted(sql)
     );
-    Some(format!("juju ssh --container postgresql {}/leader {}", end.name, quoted(&psql)))
+    unit(facts, side, &quoted(&psql))
 }
 
 /// One word of a shell's command line.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "_-./:".contains(character);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -80,12 +111,14 @@ fn quoted(word: &str) -> String {
 
 /// Source and target change places; nothing where a name is lacking.
 pub(super) fn swap(look: &Look) -> Vec<Typed> {
-    let Ends { source_database, target_database, source_kratos, target_kratos } = &look.ends;
+    let Ends { source_database, target_database, source_identity, target_identity } = &look.ends;
+    let [source, target] = ["source", "target"].map(|side| format!("{side}-{}", look.app.name));
+    let at = format!(":{}", look.app.consumers_endpoint);
     let pairs = [
         ("source-database", source_database, &target_database.name, ""),
         ("target-database", target_database, &source_database.name, ""),
-        ("source-kratos", source_kratos, &target_kratos.name, ":kratos-info"),
-        ("target-kratos", target_kratos, &source_kratos.name, ":kratos-info"),
+        (source.as_str(), source_identity, &target_identity.name, at.as_str()),
+        (target.as_str(), target_identity, &source_identity.name, at.as_str()),
     ];
     if pairs.iter().any(|(_, end, _, _)| end.name.is_empty()) {
         return Vec::new();
@@ -111,6 +144,8 @@ mod tests {
     #[test]
     fn nothing_is_typed_that_loses_something() {
         assert!(is_harmless("ALTER TABLE \"public\".\"sessions\" REPLICA IDENTITY DEFAULT"));
+        assert!(is_harmless("REINDEX INDEX CONCURRENTLY public.half_built"));
+        assert!(!is_harmless("ALTER TABLE t SET LOGGED"));
         let lose = ["DROP TABLE t", "TRUNCATE t", "ROLLBACK PREPARED 'x'", "ALTER TABLE t DROP CONSTRAINT c"];
         assert!(lose.iter().all(|sql| !is_harmless(sql)));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use peers::cluster::Cluster;
+use peers::places::copy_program;
 use peers::proxy::{Proxy, Replies};
 
 use crate::model::{Charm, Controller, DeployOptions, Model};
@@ -23,12 +24,14 @@ pub struct StageOptions {
     pub from: u32,
     /// And on the target.
     pub to: u32,
-    /// Identities made by SQL on the source.
+    /// Identities made by SQL on the source, with names that ask for UTF-8.
     pub identities: u32,
     /// The charm's folder: metadata.yaml, actions.yaml, config.yaml and dispatch.
     pub charm: PathBuf,
     /// Time between update-status hooks, which start a migrated Kratos.
     pub update_status_interval: Duration,
+    /// Encoding of both identity databases where it is not the clusters' own; they then exist before Kratos asks.
+    pub encoding: Option<&'static str>,
 }
 
 /// Which model everybody lives in. The consumer lives with the source, as it does today.
@@ -113,17 +116,21 @@ impl Stage {
 
     /// The same in several models.
     pub fn across(models: Models, options: StageOptions) -> Result<Self> {
-        Self::build(models, options, false)
+        Self::build(models, clusters(&options)?, options, false)
     }
 
     /// The same in one model, with a proxy between the coordinator and each cluster.
     pub fn proxied(options: StageOptions) -> Result<Self> {
-        Self::build(Models::ONE, options, true)
+        Self::proxied_between(clusters(&options)?, options)
     }
 
-    fn build(models: Models, options: StageOptions, proxied: bool) -> Result<Self> {
-        let source = Arc::new(Cluster::start(options.from)?);
-        let target = Arc::new(Cluster::start(options.to)?);
+    /// The same on these clusters, source and target, whatever starts and stops them.
+    pub fn proxied_between(clusters: [Arc<Cluster>; 2], options: StageOptions) -> Result<Self> {
+        Self::build(Models::ONE, clusters, options, true)
+    }
+
+    fn build(models: Models, clusters: [Arc<Cluster>; 2], options: StageOptions, proxied: bool) -> Result<Self> {
+        let [source, target] = clusters;
         let proxies = match proxied {
             true => Some(Proxies { source: Proxied::new(&source)?, target: Proxied::new(&target)? }),
             false => None,
@@ -158,6 +165,15 @@ impl Stage {
         place(&target_place, served(&target, seen_at(|p| &p.target)), kratos_new, "iam-new.example.com")?;
         source_place.model.deploy(Charm::Native(Box::new(consumer)), "login-ui")?;
         source_place.model.wait_idle(SETTLES)?;
+        if let Some(encoding) = options.encoding {
+            for (cluster, place) in [(&source, &source_place), (&target, &target_place)] {
+                let made = format!(
+                    "CREATE DATABASE \"{}\" ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+                    place.database()
+                );
+                cluster.psql("postgres", &made)?;
+            }
+        }
         for Place { model, kratos, postgresql, traefik } in [&source_place, &target_place] {
             model.integrate(&format!("{kratos}:pg-database"), &format!("{postgresql}:database"))?;
             model.integrate(&format!("{kratos}:public-route"), &format!("{traefik}:traefik-route"))?;
@@ -170,7 +186,9 @@ impl Stage {
         peers::wait_for("the source's Kratos to be ready", SETTLES, || {
             views.0.client().ready().map_err(|error| format!("{error:#}"))
         })?;
-        peers::seed::rows(&source, &source_place.database(), options.identities)?;
+        if options.identities > 0 {
+            peers::seed::rows(&source, &source_place.database(), options.identities)?;
+        }
         Ok(Stage {
             controller,
             model: model_of_coordinator,
@@ -256,6 +274,11 @@ impl Stage {
     }
 }
 
+/// Clusters of the stage's own.
+fn clusters(options: &StageOptions) -> Result<[Arc<Cluster>; 2]> {
+    Ok([Arc::new(Cluster::start(options.from)?), Arc::new(Cluster::start(options.to)?)])
+}
+
 /// One side's applications, not related yet.
 fn place(place: &Place, postgresql: CharmedPostgresql, kratos: KratosApp, host: &str) -> Result<()> {
     let native = |name: &str, charm: Box<dyn crate::NativeCharm>| place.model.deploy(Charm::Native(charm), name);
@@ -270,6 +293,5 @@ pub fn charm_folder(repository: &Path, dispatch: &Path, folder: &Path) -> Result
     for name in ["metadata.yaml", "actions.yaml", "config.yaml"] {
         std::fs::copy(repository.join(name), folder.join(name)).with_context(|| format!("cannot copy {name}"))?;
     }
-    std::fs::copy(dispatch, folder.join("dispatch")).context("cannot copy dispatch")?;
-    Ok(())
+    copy_program(dispatch, &folder.join("dispatch"))
 }

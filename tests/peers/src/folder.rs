@@ -63,7 +63,8 @@ fn owner_is_gone(folder: &Path) -> bool {
     u32::try_from(pid).is_ok_and(|pid| start_of(pid) != Some(start))
 }
 
-fn end_servers(folder: &Path) {
+/// Ends every server that [`servers_in`] finds, at once.
+pub fn end_servers(folder: &Path) {
     for pid in servers_in(folder) {
         let _ = kill_process(pid, Signal::QUIT);
     }
@@ -79,7 +80,7 @@ fn end_servers(folder: &Path) {
 }
 
 /// The processes with a path in `folder` among their arguments.
-fn servers_in(folder: &Path) -> Vec<Pid> {
+pub fn servers_in(folder: &Path) -> Vec<Pid> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .flatten()

@@ -1,4 +1,5 @@
-//! Real peers for tests: PostgreSQL clusters, Kratos servers, data, writers, an independent comparison.
+//! Real peers for tests: PostgreSQL clusters, alone and under Patroni, servers of Kratos and Hydra, data, writers, an
+//! independent comparison.
 //!
 //! Nothing here shares code with the charm: what these modules say about a database is a second opinion.
 //! The programs come from `tests/peers/setup`.
@@ -6,12 +7,18 @@
 mod blocking;
 pub mod cluster;
 pub mod compare;
+mod encode;
 mod folder;
+mod http;
+pub mod hydra;
 pub mod kratos;
 mod leftovers;
+pub mod ory;
+pub mod patroni;
 pub mod places;
 pub mod ports;
 pub mod proxy;
+mod psql;
 pub mod seed;
 pub mod wait;
 pub mod writers;

@@ -56,6 +56,13 @@ pub fn give_away(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Copies an executable, in a process of its own: what this process has open for writing is inherited by whatever another
+/// thread starts at that moment, and until that has become its own program nobody can execute the file ("Text file
+/// busy").
+pub fn copy_program(from: &Path, to: &Path) -> anyhow::Result<()> {
+    run(Command::new("cp").arg("--reflink=auto").arg(from).arg(to)).map(drop)
+}
+
 /// Runs a command to its end and returns its standard output, or an error with its standard error.
 pub fn run(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();

@@ -14,7 +14,7 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Port {
@@ -28,10 +28,15 @@ impl Port {
             if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok()
             {
-                return Ok(Self { number, _lock: lock });
+                return Ok(Self { number, _lock: Some(lock) });
             }
         }
         anyhow::bail!("cannot find a free port between {} and {}", RANGE.start, RANGE.end)
+    }
+
+    /// A port that somebody else keeps.
+    pub(crate) fn kept_elsewhere(number: u16) -> Self {
+        Self { number, _lock: None }
     }
 
     pub fn number(&self) -> u16 {

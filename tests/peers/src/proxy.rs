@@ -1,6 +1,7 @@
 //! A TCP proxy before a PostgreSQL server that misbehaves when told to: it loses a reply after the server acted, cuts
-//! what is open, refuses, is slow, or says nothing any more. It reads the framing of the protocol's messages
-//! (PostgreSQL's documentation, "Frontend/Backend Protocol"), so it knows where a reply ends; it does not speak TLS.
+//! what is open, refuses, is slow, says nothing any more, or leads to another server. It reads the framing of the
+//! protocol's messages (PostgreSQL's documentation, "Frontend/Backend Protocol"), so it knows where a reply ends; it
+//! does not speak TLS.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -79,13 +80,13 @@ pub struct Proxy {
 }
 
 struct Shared {
-    upstream: (String, u16),
     replies: Arc<Replies>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
+    upstream: (String, u16),
     manner: Manner,
     ended: bool,
     open: Vec<TcpStream>,
@@ -96,9 +97,13 @@ impl Proxy {
     pub fn start(host: &str, port: u16, replies: &Arc<Replies>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let shared = Arc::new(Shared {
-            upstream: (host.to_owned(), port),
             replies: Arc::clone(replies),
-            state: Mutex::new(State { manner: Manner::Pass, ended: false, open: Vec::new() }),
+            state: Mutex::new(State {
+                upstream: (host.to_owned(), port),
+                manner: Manner::Pass,
+                ended: false,
+                open: Vec::new(),
+            }),
             changed: Condvar::new(),
         });
         let port = listener.local_addr()?.port();
@@ -122,9 +127,9 @@ impl Proxy {
         self.port
     }
 
-    /// Ends every open connection, on both sides.
-    pub fn cut(&self) {
-        cut(&mut lock(&self.shared.state));
+    /// Ends every open connection, on both sides; answers how many there were.
+    pub fn cut(&self) -> usize {
+        cut(&mut lock(&self.shared.state))
     }
 
     /// Connections stay open and nothing arrives any more; new ones are accepted and hear nothing.
@@ -141,6 +146,13 @@ impl Proxy {
     pub fn refuse(&self) {
         self.shared.behave(Manner::Refuse);
         self.cut();
+    }
+
+    /// Leads to another server from now on: open connections are cut, new ones go there.
+    pub fn lead_to(&self, host: &str, port: u16) {
+        let mut state = lock(&self.shared.state);
+        state.upstream = (host.to_owned(), port);
+        cut(&mut state);
     }
 
     /// Everything is passed on again. What was held back while silent is passed on too.
@@ -168,14 +180,21 @@ impl Shared {
     }
 
     fn accept(self: &Arc<Self>, client: TcpStream) -> std::io::Result<()> {
-        if lock(&self.state).manner == Manner::Refuse {
-            return client.shutdown(Shutdown::Both);
-        }
-        let server = TcpStream::connect((self.upstream.0.as_str(), self.upstream.1))?;
+        let upstream = {
+            let state = lock(&self.state);
+            if state.manner == Manner::Refuse {
+                return client.shutdown(Shutdown::Both);
+            }
+            state.upstream.clone()
+        };
+        let server = TcpStream::connect((upstream.0.as_str(), upstream.1))?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         {
             let mut state = lock(&self.state);
+            if state.upstream != upstream {
+                return client.shutdown(Shutdown::Both);
+            }
             // Those that ended by themselves need no cutting.
             state.open.retain(|stream| stream.peer_addr().is_ok());
             state.open.extend([client.try_clone()?, server.try_clone()?]);
@@ -271,11 +290,14 @@ impl Framing {
     }
 }
 
-fn cut(state: &mut State) {
+fn cut(state: &mut State) -> usize {
+    // Of the two streams of a connection that ended by itself, the other one may still stand.
+    let cut = state.open.iter().filter(|stream| stream.peer_addr().is_ok()).count() / 2;
     for stream in state.open.drain(..) {
         // Already closed is as good.
         let _closed = stream.shutdown(Shutdown::Both);
     }
+    cut
 }
 
 fn end(one: &TcpStream, other: &TcpStream) {

@@ -3,13 +3,14 @@
 use peers::cluster::{Cluster, Mode};
 use peers::kratos::Release;
 use peers::seed;
-use peers::writers::{Settings, Writers};
+use peers::writers::{Habits, KEYLESS_TABLE, Place, Settings, Writers, both_open};
 use std::time::Duration;
 
 fn kratos_database(identities: u32) -> Cluster {
-    let cluster = Cluster::start(14).unwrap();
+    let cluster = Cluster::builder(14).setting("track_commit_timestamp", "on").start().unwrap();
     cluster.create_database("kratos").unwrap();
     Release::find("1.0.0").unwrap().migrate(&cluster.uri("kratos")).unwrap();
+    cluster.psql("kratos", KEYLESS_TABLE).unwrap();
     seed::rows(&cluster, "kratos", identities).unwrap();
     cluster
 }
@@ -45,6 +46,9 @@ fn writers_survive_restarts_read_only_times_and_a_move() {
     source.psql("postgres", "SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()").unwrap();
     wait_until(&writers, before + 100);
     writers.mark_phase("moved");
+    // The source closes first, and nothing is in flight there any more.
+    source.psql("postgres", "ALTER SYSTEM SET default_transaction_read_only = on").unwrap();
+    source.restart(Mode::Fast).unwrap();
     writers.move_to(&target.uri("kratos"));
     let before = writers.acknowledged();
     wait_until(&writers, before + 200);
@@ -59,6 +63,32 @@ fn writers_survive_restarts_read_only_times_and_a_move() {
     for side in [&source, &target] {
         assert!(record.oracle.check(&side.uri("kratos")).unwrap().lost > 100);
     }
+    let accepted = record.oracle.accepted(&[&source.uri("kratos"), &target.uri("kratos")]).unwrap();
+    assert_eq!(accepted.len() as u64, record.oracle.acknowledged());
+    assert_eq!(both_open(&accepted, &[0, 1]), Vec::<String>::new());
+    assert!(both_open(&accepted, &[0]).len() > 100);
+    std::fs::remove_file(settings.oracle_file).unwrap();
+}
+
+/// Nobody closes either side here: clients that try both are taken by both, and the proof must fail.
+#[test]
+fn sides_that_are_both_open_are_found() {
+    let (source, target) = (kratos_database(100), kratos_database(100));
+    let settings = settings("both");
+    let uris = [source.uri("kratos"), target.uri("kratos")];
+    let places = [Place::at(&uris[0]), Place { uri: uris[1].clone(), only_while_fenced: true }];
+    let habits = Habits { keyless: true, restless: 4 };
+    let writers = Writers::start_among(&places, &settings, habits, "both").unwrap();
+    // Nothing is fenced there, so nothing is tried.
+    wait_until(&writers, 100);
+    writers.move_among(&[Place::at(&uris[0]), Place::at(&uris[1])]);
+    wait_until(&writers, 300);
+    let record = writers.stop().unwrap();
+    assert_eq!(record.unexpected, Vec::<String>::new());
+    let accepted = record.oracle.accepted(&[&uris[0], &uris[1]]).unwrap();
+    assert!(accepted.iter().any(|write| write.side == 1));
+    assert!(both_open(&accepted, &[0, 1]).len() > 10);
+    assert!(both_open(&accepted, &[0, 1, 0]).len() > 10);
     std::fs::remove_file(settings.oracle_file).unwrap();
 }
 
@@ -67,7 +97,8 @@ fn the_oracle_passes_a_true_database_and_finds_what_is_planted() {
     let cluster = kratos_database(500);
     let settings = settings("planted");
     let uri = cluster.uri("kratos");
-    let writers = Writers::start(&uri, &settings, "only").unwrap();
+    let habits = Habits { keyless: true, restless: 0 };
+    let writers = Writers::start_among(&[Place::at(&uri)], &settings, habits, "only").unwrap();
     wait_until(&writers, 300);
     cluster.restart(Mode::Immediate).unwrap();
     wait_until(&writers, 600);
@@ -88,6 +119,8 @@ fn the_oracle_passes_a_true_database_and_finds_what_is_planted() {
         (format!("UPDATE sessions SET active = NOT active WHERE {session}"), (1, 0)),
         (format!("UPDATE identities SET metadata_admin = {count} WHERE {identity}"), (0, 1)),
         (format!("UPDATE identities SET metadata_admin = NULL WHERE {identity}"), (1, 0)),
+        ("DELETE FROM chaos_keyless WHERE ctid = (SELECT min(ctid) FROM chaos_keyless)".to_owned(), (1, 0)),
+        ("INSERT INTO chaos_keyless SELECT * FROM chaos_keyless LIMIT 1".to_owned(), (0, 1)),
         ("DELETE FROM selfservice_login_flows WHERE request_url LIKE 'https://writers.example/%'".to_owned(), (8, 0)),
         (
             "INSERT INTO sessions (id, expires_at, authenticated_at, identity_id, created_at, updated_at, nid, \

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use peers::places::copy_program;
 
 use crate::event::Event;
 use crate::tools;
@@ -66,7 +67,7 @@ fn copy_folder(source: &Path, target: &Path, below: &Path, files: &mut BTreeSet<
         if to.exists() {
             fs::remove_file(&to)?;
         }
-        fs::copy(entry.path(), &to).with_context(|| format!("cannot copy {}", entry.path().display()))?;
+        copy_program(&entry.path(), &to)?;
         files.insert(path.display().to_string());
     }
     Ok(())
@@ -83,8 +84,7 @@ pub(crate) fn make_tools(world: &World, key: &UnitKey) -> Result<()> {
     fs::create_dir_all(&folder)?;
     fs::create_dir_all(world.agent_folder(key))?;
     let first = folder.join("juju-exec");
-    fs::copy(&world.hook_tool, &first)
-        .with_context(|| format!("cannot copy the hook tool {}", world.hook_tool.display()))?;
+    copy_program(&world.hook_tool, &first)?;
     for name in tools::NAMES {
         fs::hard_link(&first, folder.join(name)).with_context(|| format!("cannot make the hook tool {name}"))?;
     }

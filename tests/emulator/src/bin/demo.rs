@@ -50,6 +50,7 @@ impl Demo {
             identities,
             charm,
             update_status_interval: Duration::from_secs(3),
+            encoding: None,
         })?;
         Ok(Self { stage, folder, documented, began })
     }

@@ -30,6 +30,7 @@ fn main() -> Result<ExitCode> {
         identities,
         charm: charm.clone(),
         update_status_interval: Duration::from_secs(10),
+        encoding: None,
     })?;
     stage.controller.register_folder("identity-migration-coordinator", &charm);
     let socket = folder.join("control.socket");

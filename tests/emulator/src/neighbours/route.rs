@@ -1,4 +1,4 @@
-//! The part of Traefik that Kratos needs to have a public URL: it answers
+//! The part of Traefik that Kratos and Hydra need to have a public URL: it answers
 //! every `traefik_route` with its external host.
 
 use anyhow::Result;

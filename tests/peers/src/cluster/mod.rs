@@ -9,6 +9,7 @@ mod tls;
 use crate::folder::Folder;
 use crate::places::{give_away, postgresql_program, run, unprivileged};
 use crate::ports::Port;
+use crate::psql;
 use crate::wait::wait_for;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +35,8 @@ pub enum Mode {
     Fast,
     /// Ends at once, recovers at the next start (SIGQUIT).
     Immediate,
+    /// Every process of it is killed, as when its machine goes down (SIGKILL).
+    Crash,
 }
 
 /// Settings of a cluster to be.
@@ -84,6 +87,13 @@ impl Cluster {
         Self::builder(major).start()
     }
 
+    /// A cluster that runs elsewhere, seen at this port; it is not ours to start and stop, and it has no log here.
+    pub fn elsewhere(major: u32, port: u16) -> anyhow::Result<Self> {
+        let folder = Folder::create()?;
+        fs::write(folder.path().join("log"), "")?;
+        Ok(Self { major, port: Port::kept_elsewhere(port), server: Mutex::new(None), ca_pem: None, folder })
+    }
+
     pub fn builder(major: u32) -> Builder {
         Builder { major, settings: Vec::new(), tls: false }
     }
@@ -123,30 +133,8 @@ impl Cluster {
 
     /// The same as another user.
     pub fn psql_as(&self, user: &str, password: &str, database: &str, sql: &str) -> anyhow::Result<String> {
-        let mut child = Command::new(postgresql_program(self.major, "psql")?)
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.host(), "-U", user])
-            .args(["-p", &self.port().to_string(), "-d", database, "-f", "-"])
-            .env("PGPASSWORD", password)
-            .env("PGCLIENTENCODING", "UTF8")
-            .env("PGCONNECT_TIMEOUT", "10")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start psql")?;
-        // psql reads the whole input before a large answer can fill its pipe only for small input, so write beside.
-        let mut input = child.stdin.take().context("psql has no standard input")?;
-        let output = std::thread::scope(|scope| {
-            scope.spawn(move || input.write_all(sql.as_bytes()));
-            child.wait_with_output()
-        })?;
-        anyhow::ensure!(
-            output.status.success(),
-            "psql on {database} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(String::from_utf8(output.stdout)?.trim_end_matches('\n').to_owned())
+        let server = psql::Server { major: self.major, host: self.host(), port: self.port() };
+        psql::run(&server, user, password, database, sql)
     }
 
     /// Creates a database owned by the superuser.
@@ -170,7 +158,20 @@ impl Cluster {
         match mode {
             Mode::Fast => self.end_with(Signal::INT),
             Mode::Immediate => self.end_with(Signal::QUIT),
+            Mode::Crash => self.crash(),
         }
+    }
+
+    /// The main process first: it would answer the end of another one by a restart of them all.
+    fn crash(&self) -> anyhow::Result<()> {
+        let Some(main) = self.pid() else { return Ok(()) };
+        let others = children(main);
+        self.end_with(Signal::KILL)?;
+        for pid in others.into_iter().filter_map(Pid::from_raw) {
+            // It may have noticed, and ended, by itself.
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        Ok(())
     }
 
     /// Kills the server's main process with SIGKILL, as the kernel's out-of-memory killer does; its other processes
@@ -285,6 +286,19 @@ impl Cluster {
         *server = None;
         ended.with_context(|| format!("its log ends:\n{}", self.log_tail(15)))
     }
+}
+
+/// The processes that this one started.
+fn children(parent: u32) -> Vec<i32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The second field behind the name, which may hold anything.
+        let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        of == Some(parent)
+    })
+    .collect()
 }
 
 impl Drop for Cluster {

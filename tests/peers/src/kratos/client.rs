@@ -1,15 +1,14 @@
 //! What a test asks a Kratos server: health, version, identities, logins, sessions.
 
+use crate::http::Http;
 use anyhow::Context;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// A client of one server's public and admin APIs.
 #[derive(Debug, Clone)]
 pub struct Client {
-    public: String,
-    admin: String,
-    agent: ureq::Agent,
+    public: Http,
+    admin: Http,
 }
 
 /// A session opened with a password.
@@ -22,22 +21,17 @@ pub struct Login {
 impl Client {
     /// Takes the two base URLs, with or without a slash at the end.
     pub fn new(public: &str, admin: &str) -> Self {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build()
-            .new_agent();
-        Self { public: public.trim_end_matches('/').to_owned(), admin: admin.trim_end_matches('/').to_owned(), agent }
+        Self { public: Http::new("Kratos", public), admin: Http::new("Kratos", admin) }
     }
 
     /// Whether the database answers and no migration that this release knows is pending.
     pub fn ready(&self) -> anyhow::Result<()> {
-        expect(200, self.get(&format!("{}/admin/health/ready", self.admin), None)?).map(drop)
+        self.admin.get("/admin/health/ready", &[])?.expect(200).map(drop)
     }
 
     /// The version as the server states it, such as `v1.0.0`.
     pub fn version(&self) -> anyhow::Result<String> {
-        let answer = expect(200, self.get(&format!("{}/admin/version", self.admin), None)?)?;
+        let answer = self.admin.get("/admin/version", &[])?.expect(200)?;
         Ok(answer["version"].as_str().context("no version in the answer")?.to_owned())
     }
 
@@ -48,13 +42,13 @@ impl Client {
             "traits": {"email": email},
             "credentials": {"password": {"config": {"password": password}}},
         });
-        let answer = expect(201, self.post(&format!("{}/admin/identities", self.admin), &body)?)?;
+        let answer = self.admin.post("/admin/identities", &body)?.expect(201)?;
         Ok(answer["id"].as_str().context("no id in the answer")?.to_owned())
     }
 
     /// Reads an identity through the admin API.
     pub fn identity(&self, id: &str) -> anyhow::Result<Value> {
-        expect(200, self.get(&format!("{}/admin/identities/{id}", self.admin), None)?)
+        self.admin.get(&format!("/admin/identities/{id}"), &[])?.expect(200)
     }
 
     /// Gives an identity another password.
@@ -65,25 +59,20 @@ impl Client {
             "traits": {"email": email},
             "credentials": {"password": {"config": {"password": password}}},
         });
-        let request = self.agent.put(format!("{}/admin/identities/{id}", self.admin));
-        let mut response = request.send_json(body).with_context(|| format!("cannot change identity {id}"))?;
-        expect(200, (response.status().as_u16(), response.body_mut().read_to_string()?)).map(drop)
+        self.admin.put(&format!("/admin/identities/{id}"), &body)?.expect(200).map(drop)
     }
 
     /// Deletes an identity.
     pub fn delete_identity(&self, id: &str) -> anyhow::Result<()> {
-        let request = self.agent.delete(format!("{}/admin/identities/{id}", self.admin));
-        let status = request.call().with_context(|| format!("cannot delete identity {id}"))?.status().as_u16();
-        anyhow::ensure!(status == 204, "Kratos answered {status} to the deletion of identity {id}");
-        Ok(())
+        self.admin.delete(&format!("/admin/identities/{id}"))?.expect(204).map(drop)
     }
 
     /// Logs in with a password, as a native application does.
     pub fn login(&self, email: &str, password: &str) -> anyhow::Result<Login> {
-        let flow = expect(200, self.get(&format!("{}/self-service/login/api", self.public), None)?)?;
+        let flow = self.public.get("/self-service/login/api", &[])?.expect(200)?;
         let flow = flow["id"].as_str().context("no id in the login flow")?.to_owned();
         let body = json!({"method": "password", "identifier": email, "password": password});
-        let answer = expect(200, self.post(&format!("{}/self-service/login?flow={flow}", self.public), &body)?)?;
+        let answer = self.public.post(&format!("/self-service/login?flow={flow}"), &body)?.expect(200)?;
         let text = |value: &Value, what: &str| -> anyhow::Result<String> {
             Ok(value.as_str().with_context(|| format!("no {what} in the answer to a login"))?.to_owned())
         };
@@ -95,27 +84,7 @@ impl Client {
 
     /// The session of a token.
     pub fn whoami(&self, session_token: &str) -> anyhow::Result<Value> {
-        expect(200, self.get(&format!("{}/sessions/whoami", self.public), Some(session_token))?)
+        let token = [("X-Session-Token", session_token)];
+        self.public.get("/sessions/whoami", &token)?.expect(200)
     }
-
-    fn get(&self, url: &str, token: Option<&str>) -> anyhow::Result<(u16, String)> {
-        let mut request = self.agent.get(url).header("Accept", "application/json");
-        if let Some(token) = token {
-            request = request.header("X-Session-Token", token);
-        }
-        let mut response = request.call().with_context(|| format!("cannot get {url}"))?;
-        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
-    }
-
-    fn post(&self, url: &str, body: &Value) -> anyhow::Result<(u16, String)> {
-        let request = self.agent.post(url).header("Accept", "application/json");
-        let mut response = request.send_json(body).with_context(|| format!("cannot post to {url}"))?;
-        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
-    }
-}
-
-fn expect(status: u16, answer: (u16, String)) -> anyhow::Result<Value> {
-    let (found, body) = answer;
-    anyhow::ensure!(found == status, "Kratos answered {found} where {status} is right: {body}");
-    serde_json::from_str(&body).with_context(|| format!("Kratos answered with something that is not JSON: {body}"))
 }

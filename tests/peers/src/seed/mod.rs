@@ -2,7 +2,9 @@
 //!
 //! Rows are made by SQL from their number alone, so that the same size gives the same rows every time; a few people
 //! are made through the admin API, with real passwords and real sessions. Every column is named: the SQL also fits
-//! later releases, whose new columns may be left out.
+//! later releases, whose new columns may be left out. Hydra's data is in [`hydra`].
+
+pub mod hydra;
 
 use crate::cluster::Cluster;
 use crate::kratos::Client;

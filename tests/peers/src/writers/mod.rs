@@ -2,9 +2,13 @@
 //! acknowledged.
 
 mod oracle;
+mod sides;
 mod transaction;
+mod writer;
 
-pub use oracle::{Oracle, Verdict};
+pub use oracle::{Acknowledged, Oracle, Verdict};
+pub use sides::{Accepted, both_open};
+pub use transaction::{KEYLESS, KEYLESS_TABLE};
 
 use crate::blocking::blocking;
 use crate::cluster::connect;
@@ -14,14 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio_postgres::Client;
-use transaction::{Failure, Written};
+use writer::Writer;
 
-/// How long a client waits before it tries a refused write again.
-const RETRY: Duration = Duration::from_millis(20);
-/// Every so many transactions a client thinks in the middle, so that a fence always finds writers in flight.
-const SLOW_EVERY: u64 = 40;
-const SLOW: Duration = Duration::from_millis(150);
 /// How many identities the writers share: few enough to conflict now and then.
 const IDENTITIES: i64 = 400;
 
@@ -41,17 +39,43 @@ impl Settings {
     }
 }
 
+/// A database that clients know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub uri: String,
+    /// Nothing is tried there unless the coordinator's fence, open or closed, stands on the table: without a fence it
+    /// is a database that no migration has to do with, and taking a write there proves nothing.
+    pub only_while_fenced: bool,
+}
+
+impl Place {
+    /// A database that is written to whoever fences it.
+    pub fn at(uri: &str) -> Self {
+        Self { uri: uri.to_owned(), only_while_fenced: false }
+    }
+}
+
+/// What clients do beside the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Habits {
+    /// Each transaction leaves a row in the keyless table too, which [`KEYLESS_TABLE`] makes.
+    pub keyless: bool,
+    /// So many of the clients go on to the next place after every try; the others when they are refused.
+    pub restless: usize,
+}
+
 /// Running writers. Dropping them stops them without a verdict.
 #[derive(Debug)]
 pub struct Writers {
-    place: watch::Sender<Place>,
+    route: watch::Sender<Route>,
     state: Arc<Mutex<State>>,
     threads: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Place {
-    At(String),
+enum Route {
+    /// These are tried one after the other; none, and clients wait.
+    Among(Arc<[Place]>),
     Stop,
 }
 
@@ -97,8 +121,8 @@ struct State {
 }
 
 impl State {
-    fn acknowledge(&mut self, written: &Written) -> anyhow::Result<()> {
-        self.oracle.acknowledge(written)?;
+    fn acknowledge(&mut self, acknowledged: Acknowledged) -> anyhow::Result<()> {
+        self.oracle.acknowledge(acknowledged)?;
         self.phase.acknowledged += 1;
         self.note_pause();
         self.last_acknowledged = Instant::now();
@@ -123,12 +147,23 @@ impl State {
 impl Writers {
     /// Starts writing to the Kratos database at `uri`, which must hold identities. The first phase is `first_phase`.
     pub fn start(uri: &str, settings: &Settings, first_phase: &str) -> anyhow::Result<Self> {
+        Self::start_among(&[Place::at(uri)], settings, Habits::default(), first_phase)
+    }
+
+    /// The same for clients that know several databases, and begin with the first.
+    pub fn start_among(
+        places: &[Place],
+        settings: &Settings,
+        habits: Habits,
+        first_phase: &str,
+    ) -> anyhow::Result<Self> {
         let run: u32 = rand::random();
-        let (nid, identities) = blocking(world(uri)).context("cannot read what to write on")?;
+        let first = places.first().context("there is no place to write to")?;
+        let (nid, identities) = blocking(world(&first.uri)).context("cannot read what to write on")?;
         let phase =
             Phase { name: first_phase.to_owned(), seconds: 0.0, acknowledged: 0, refused: 0, longest_pause_ms: 0 };
         let state = Arc::new(Mutex::new(State {
-            oracle: Oracle::new(run, &settings.oracle_file)?,
+            oracle: Oracle::new(run, habits.keyless, &settings.oracle_file)?,
             phases: Vec::new(),
             phase,
             phase_begun: Instant::now(),
@@ -136,31 +171,31 @@ impl Writers {
             unknown_settled: 0,
             unexpected: Vec::new(),
         }));
-        let (place, _) = watch::channel(Place::At(uri.to_owned()));
+        let (route, _) = watch::channel(Route::Among(places.into()));
         let interval = Duration::from_secs_f64(settings.connections as f64 / settings.rate);
         let identities = Arc::new(identities);
         let threads = (0..settings.connections)
             .map(|connection| {
-                let writer = Writer {
-                    run,
-                    connection,
-                    nid: nid.clone(),
-                    identities: Arc::clone(&identities),
-                    place: place.subscribe(),
-                    state: Arc::clone(&state),
-                    client: None,
-                };
+                let client = transaction::Client { run, connection, nid: nid.clone(), keyless: habits.keyless };
+                let restless = connection < habits.restless;
+                let writer =
+                    Writer::new(client, restless, Arc::clone(&identities), route.subscribe(), Arc::clone(&state));
                 std::thread::spawn(move || {
                     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(writer.work(interval))
                 })
             })
             .collect();
-        Ok(Self { place, state, threads })
+        Ok(Self { route, state, threads })
     }
 
     /// From now on the clients write there: new transactions go to the new place, refused ones too.
     pub fn move_to(&self, uri: &str) {
-        self.place.send_replace(Place::At(uri.to_owned()));
+        self.move_among(&[Place::at(uri)]);
+    }
+
+    /// From now on the clients know these places, and go on where they are if it is among them; none, and they wait.
+    pub fn move_among(&self, places: &[Place]) {
+        self.route.send_replace(Route::Among(places.into()));
     }
 
     /// Ends the phase that was running and begins one of this name.
@@ -176,7 +211,7 @@ impl Writers {
     /// Lets every client finish its transaction, trying refused ones again until they are through, and returns
     /// what they did. The place they write to must be open.
     pub fn stop(mut self) -> anyhow::Result<Record> {
-        self.place.send_replace(Place::Stop);
+        self.route.send_replace(Route::Stop);
         for thread in std::mem::take(&mut self.threads) {
             thread.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??;
         }
@@ -196,7 +231,7 @@ impl Writers {
 
 impl Drop for Writers {
     fn drop(&mut self) {
-        self.place.send_replace(Place::Stop);
+        self.route.send_replace(Route::Stop);
     }
 }
 
@@ -211,135 +246,4 @@ async fn world(uri: &str) -> anyhow::Result<(String, Vec<String>)> {
     let rows = client.query("SELECT id::text FROM public.identities ORDER BY id LIMIT $1", &[&IDENTITIES]).await?;
     anyhow::ensure!(!rows.is_empty(), "there are no identities to write on");
     Ok((nid, rows.iter().map(|row| row.get(0)).collect()))
-}
-
-struct Writer {
-    run: u32,
-    connection: usize,
-    nid: String,
-    identities: Arc<Vec<String>>,
-    place: watch::Receiver<Place>,
-    state: Arc<Mutex<State>>,
-    /// The open connection and the place it leads to.
-    client: Option<(String, Client)>,
-}
-
-impl Writer {
-    async fn work(mut self, interval: Duration) -> anyhow::Result<()> {
-        let mut at = self.current_place()?;
-        // Clients start spread over the interval.
-        let mut next = Instant::now() + interval.mul_f64(rand::random::<f64>());
-        for sequence in 1.. {
-            tokio::time::sleep_until(next.into()).await;
-            if *self.place.borrow() == Place::Stop {
-                break;
-            }
-            let identity = &self.identities[rand::random_range(0..self.identities.len())];
-            let written = Written {
-                connection: self.connection,
-                sequence,
-                identity: identity.clone(),
-                session: transaction::session_key(self.run, self.connection, sequence),
-                flow: transaction::flow_key(self.run, self.connection, sequence),
-            };
-            self.write(&mut at, &written).await?;
-            next += interval;
-            // After a long refusal a client goes on at its pace, with one second of arrears at most.
-            next = next.max(Instant::now() - Duration::from_secs(1));
-        }
-        Ok(())
-    }
-
-    fn current_place(&self) -> anyhow::Result<String> {
-        match &*self.place.borrow() {
-            Place::At(uri) => Ok(uri.clone()),
-            Place::Stop => anyhow::bail!("stopped before it began"),
-        }
-    }
-
-    /// Tries until the transaction is acknowledged.
-    async fn write(&mut self, at: &mut String, written: &Written) -> anyhow::Result<()> {
-        let mut unknown = false;
-        let mut stopping_since = None;
-        let mut last_refusal = String::new();
-        loop {
-            match &*self.place.borrow() {
-                Place::At(uri) => at.clone_from(uri),
-                Place::Stop => {
-                    let since = *stopping_since.get_or_insert_with(Instant::now);
-                    anyhow::ensure!(
-                        since.elapsed() < Duration::from_secs(30),
-                        "writer {} could not finish its transaction in 30 s after stop; last refusal: {last_refusal}",
-                        self.connection
-                    );
-                }
-            }
-            let failure = match self.attempt(at, written, unknown).await {
-                Ok(()) => {
-                    let mut state = lock(&self.state);
-                    state.unknown_settled += u64::from(unknown);
-                    return state.acknowledge(written);
-                }
-                Err(failure) => failure,
-            };
-            let unexpected = match failure {
-                Failure::Applied if unknown => {
-                    let mut state = lock(&self.state);
-                    state.unknown_settled += 1;
-                    self.client = None;
-                    return state.acknowledge(written);
-                }
-                Failure::Applied => Some("a key of this transaction is there before it was ever sent".to_owned()),
-                Failure::Refused(text) => {
-                    last_refusal = text;
-                    None
-                }
-                Failure::Unknown(text) => {
-                    last_refusal = text;
-                    unknown = true;
-                    None
-                }
-                Failure::Unexpected(text) => Some(text),
-            };
-            {
-                let mut state = lock(&self.state);
-                state.phase.refused += 1;
-                if let Some(text) = unexpected
-                    && state.unexpected.len() < 50
-                {
-                    state.unexpected.push(format!("writer {}: {text}", self.connection));
-                }
-            }
-            self.roll_back().await;
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    async fn attempt(&mut self, at: &str, written: &Written, unknown: bool) -> Result<(), Failure> {
-        if self.client.as_ref().is_none_or(|(uri, client)| uri != at || client.is_closed()) {
-            let client = connect(at).await.map_err(|error| Failure::Refused(format!("{error:#}")))?;
-            self.client = Some((at.to_owned(), client));
-        }
-        let Some((_, client)) = &self.client else { return Err(Failure::Refused("no connection".to_owned())) };
-        if unknown {
-            let there = client
-                .query_opt("SELECT 1 FROM public.sessions WHERE id = $1::text::uuid", &[&written.session])
-                .await
-                .map_err(|error| Failure::Refused(transaction::describe(&error)))?;
-            if there.is_some() {
-                return Ok(());
-            }
-        }
-        let pause = if written.sequence.is_multiple_of(SLOW_EVERY) { SLOW } else { Duration::ZERO };
-        transaction::run(client, self.run, written, &self.nid, pause).await
-    }
-
-    /// Ends what is open; a connection that cannot even do that is given up.
-    async fn roll_back(&mut self) {
-        if let Some((_, client)) = &self.client
-            && client.batch_execute("ROLLBACK").await.is_err()
-        {
-            self.client = None;
-        }
-    }
 }

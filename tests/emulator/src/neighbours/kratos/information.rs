@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::view::KratosView;
+use super::KratosView;
 use crate::event::Event;
 use crate::native::UnitContext;
+use crate::neighbours::ory::{PUBLIC_ROUTE, public_url};
 
 /// The charm writes it only when a relation is made, the configuration changes or the public route does: not at
 /// update-status, and not after a migration.
@@ -13,7 +14,7 @@ pub fn is_due(event: &Event) -> bool {
         Event::ConfigChanged => true,
         Event::RelationCreated(relation) => relation.endpoint == "kratos-info",
         Event::RelationJoined(relation) | Event::RelationChanged(relation) | Event::RelationBroken(relation) => {
-            relation.endpoint == "public-route"
+            relation.endpoint == PUBLIC_ROUTE
         }
         _ => false,
     }
@@ -21,7 +22,7 @@ pub fn is_due(event: &Event) -> bool {
 
 /// Writes it to every consumer; without a public URL nothing is written at all.
 pub fn publish(view: &KratosView, event: &Event, context: &mut UnitContext) -> Result<()> {
-    let Some(public_url) = public_url(event, context)? else { return Ok(()) };
+    let Some(public_url) = public_url(Some(event), context)? else { return Ok(()) };
     let ports = view.ports();
     let (admin, public) = (ports.admin_url(), ports.public_url());
     let browser = format!("{public_url}/self-service/login/browser");
@@ -44,14 +45,4 @@ pub fn publish(view: &KratosView, event: &Event, context: &mut UnitContext) -> R
         context.set_application_databag(&relation.id, &information)?;
     }
     Ok(())
-}
-
-fn public_url(event: &Event, context: &UnitContext) -> Result<Option<String>> {
-    if matches!(event, Event::RelationBroken(relation) if relation.endpoint == "public-route") {
-        return Ok(None);
-    }
-    let Some(route) = context.relations("public-route")?.into_iter().next() else { return Ok(None) };
-    let answer = context.application_databag(&route.id, &route.remote_application)?;
-    let scheme = answer.get("scheme").map_or("http", String::as_str);
-    Ok(answer.get("external_host").map(|host| format!("{scheme}://{host}")))
 }

@@ -1,13 +1,16 @@
-//! `kratos_info`: where a Kratos is. Required from both sides, and provided to consumers,
+//! `kratos_info` and `hydra_endpoints`: where an identity app is. Required from both sides, and provided to consumers,
 //! so that a flip is a databag write (the broker). Plain strings in the provider's application databag.
 
-use super::{Access, CONSUMERS_ENDPOINT, End, Reader, Side, Waiting, unless_gone};
+use super::{Access, End, Reader, Side, Waiting, unless_gone};
+use crate::apps::{APPS, App};
 use crate::juju::{HookToolError, RelationWrite};
 use std::collections::BTreeMap;
 
-/// A Kratos that publishes where it is.
+/// An identity application that publishes where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KratosInfo {
+pub struct Identity {
+    /// What it is.
+    pub app: &'static App,
     /// The relation, `<endpoint>:<number>`.
     pub relation_id: String,
     /// The application, as this model calls it.
@@ -54,7 +57,7 @@ impl Unnamed {
     }
 }
 
-impl KratosInfo {
+impl Identity {
     /// URL of the admin API; empty if it was not published.
     pub fn admin_endpoint(&self) -> &str {
         self.value("admin_endpoint")
@@ -65,26 +68,41 @@ impl KratosInfo {
         self.value("public_endpoint")
     }
 
-    /// The application as its own Kubernetes service tells it: without an internal route Kratos publishes
-    /// `http://<application>.<model>.svc.cluster.local:4434`.
-    fn service(&self) -> Option<&str> {
-        let host = self.admin_endpoint().strip_prefix("http://")?.strip_suffix(":4434")?;
+    /// Application and model as its own Kubernetes service tells them: without an internal route an identity app
+    /// publishes `http://<application>.<model>.svc.cluster.local:<admin port>`.
+    fn service(&self) -> Option<(&str, &str)> {
+        let host = self.admin_endpoint().strip_prefix("http://")?;
+        let (host, port) = host.split_once(':')?;
         let (application, model) = host.strip_suffix(".svc.cluster.local")?.split_once('.')?;
-        (!application.is_empty() && model == self.value("configmaps_namespace")).then_some(application)
+        (!application.is_empty() && port == self.app.admin_port.to_string()).then_some((application, model))
+    }
+
+    /// Its own model's name; empty where nothing tells it.
+    fn model(&self) -> &str {
+        let told = self.app.model_key.map(|key| self.value(key)).unwrap_or_default();
+        match self.service() {
+            Some((_, model)) if told.is_empty() && self.other_model => model,
+            _ => told,
+        }
+    }
+
+    /// Its name in its own model, as its service tells it.
+    fn service_name(&self) -> Option<&str> {
+        self.service().filter(|(_, model)| *model == self.model()).map(|(application, _)| application)
     }
 
     fn value(&self, key: &str) -> &str {
         self.published.get(key).map(String::as_str).unwrap_or_default()
     }
 
-    /// The application's own name, model and database. Kratos asks for the database
-    /// `<its model>_<its application>`. Names from config win.
+    /// The application's own name, model and database. Kratos and Hydra ask for the database
+    /// `<their model>_<their application>`. Names from config win.
     ///
     /// # Errors
     /// [`Unnamed`] for an application in another model that config does not name.
     pub fn names(&self, side: Side, application: Option<&str>, database: Option<&str>) -> Result<Names, Unnamed> {
-        let namespace = self.value("configmaps_namespace");
-        let own = if self.other_model { self.service() } else { Some(self.application.as_str()) };
+        let namespace = self.model();
+        let own = if self.other_model { self.service_name() } else { Some(self.application.as_str()) };
         let Some(application) = application.or(own) else {
             let (application, coordinator) = (self.application.clone(), self.coordinator.clone());
             return Err(Unnamed { side, application, coordinator });
@@ -98,26 +116,27 @@ impl KratosInfo {
     }
 }
 
-/// Somebody who takes Kratos' address from us.
+/// Somebody who takes the identity app's address from us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
-    /// The relation, `kratos-info:<number>`.
+    /// The relation, `<endpoint>:<number>`.
     pub relation_id: String,
     /// What we told it so far.
     pub told: BTreeMap<String, String>,
 }
 
 /// Reads one side's relation.
-pub(super) fn read(reader: &Reader<'_>, end: Option<End>) -> Result<Access<KratosInfo>, HookToolError> {
-    let Some(End { relation_id, application, bag }) = end else { return Ok(Access::NoRelation) };
+pub(super) fn read(
+    reader: &Reader<'_>,
+    app: Option<&'static App>,
+    end: Option<End>,
+) -> Result<Access<Identity>, HookToolError> {
+    let (Some(app), Some(End { relation_id, application, bag })) = (app, end) else { return Ok(Access::NoRelation) };
     // Written together, in one go; nothing at all while the application has no public URL.
     if ["admin_endpoint", "public_endpoint"].iter().any(|key| bag.get(*key).is_none_or(String::is_empty)) {
         return Ok(Access::Waiting(Waiting {
             found: format!("{application} does not publish its endpoints"),
-            cure: format!(
-                "give {application} a public URL: relate its public-route to an ingress, juju integrate \
-                 {application}:public-route <ingress of {application}>"
-            ),
+            cure: format!("give {application} a public URL: relate its public-route to an ingress"),
             commands: match is_anonymous(&application) {
                 true => Vec::new(),
                 false => vec![format!("juju integrate {application}:public-route <ingress of {application}>")],
@@ -128,7 +147,8 @@ pub(super) fn read(reader: &Reader<'_>, end: Option<End>) -> Result<Access<Krato
         }));
     }
     let other_model = is_anonymous(&application) || in_other_model(reader, &relation_id);
-    Ok(Access::Ready(KratosInfo {
+    Ok(Access::Ready(Identity {
+        app,
         relation_id,
         application,
         other_model,
@@ -152,14 +172,17 @@ fn in_other_model(reader: &Reader<'_>, relation_id: &str) -> bool {
 }
 
 /// Who asks us, and what they were told. Only the leader can know, and only it may tell.
-pub(super) fn consumers(reader: &Reader<'_>) -> Result<Vec<Consumer>, HookToolError> {
+/// Consumers of another app than the one that moves are nobody's here.
+pub(super) fn consumers(reader: &Reader<'_>, app: Option<&'static App>) -> Result<Vec<Consumer>, HookToolError> {
     if !reader.leader {
         return Ok(Vec::new());
     }
     let mut consumers = Vec::new();
-    for relation_id in reader.ids(CONSUMERS_ENDPOINT)? {
-        if let Some(told) = unless_gone(reader.tools.application_bag(&relation_id, &reader.context.application))? {
-            consumers.push(Consumer { relation_id, told });
+    for asked in APPS.iter().filter(|asked| app.is_none_or(|app| app == **asked)) {
+        for relation_id in reader.ids(asked.consumers_endpoint)? {
+            if let Some(told) = unless_gone(reader.tools.application_bag(&relation_id, &reader.context.application))? {
+                consumers.push(Consumer { relation_id, told });
+            }
         }
     }
     Ok(consumers)
@@ -185,13 +208,15 @@ pub fn broker_writes(consumers: &[Consumer], published: &BTreeMap<String, String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apps::KRATOS;
 
     fn bag(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn info(application: &str, other_model: bool, published: &[(&str, &str)]) -> KratosInfo {
-        KratosInfo {
+    fn info(application: &str, other_model: bool, published: &[(&str, &str)]) -> Identity {
+        Identity {
+            app: &KRATOS,
             relation_id: "source-kratos:3".to_owned(),
             application: application.to_owned(),
             other_model,

@@ -1,20 +1,18 @@
-//! The schema migration as the charm runs it: a process with a time limit.
+//! The schema migration as the charms run it: a process with a time limit.
 
 use std::io::Read as _;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use peers::kratos::Release;
-
-/// The limit of the migration that a fresh database gets by itself.
-pub const AUTOMATIC_LIMIT: Duration = Duration::from_secs(120);
+use peers::ory::{Application, Release};
 
 /// Runs `migrate sql -e --yes`; after `limit` the process is killed.
-pub fn run(release: &Release, dsn: &str, limit: Duration) -> Result<()> {
+pub fn run<A: Application>(release: &Release<A>, dsn: &str, limit: Duration) -> Result<()> {
     let mut command = release.migration(dsn);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start kratos")?;
-    let stderr = child.stderr.take().context("kratos has no standard error")?;
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", A::PROGRAM))?;
+    let stderr = child.stderr.take().with_context(|| format!("{} has no standard error", A::PROGRAM))?;
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
         let mut stderr = stderr;
@@ -29,7 +27,7 @@ pub fn run(release: &Release, dsn: &str, limit: Duration) -> Result<()> {
         child.kill()?;
         child.wait()?;
     }
-    let said = reader.join().map_err(|_| anyhow::anyhow!("cannot read what kratos said"))??;
+    let said = reader.join().map_err(|_| anyhow::anyhow!("cannot read what {} said", A::PROGRAM))??;
     let status = ended?;
     // The last lines name the statement and the cause.
     let lines: Vec<&str> = said.lines().collect();

@@ -1,41 +1,42 @@
-//! The servers of a Kratos application, to look at from outside the model.
+//! The servers of an identity application, to look at from outside the model.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use peers::kratos::{Client, Kratos, Ports, Release};
+use peers::ory::{Application, Ports, Release, Server};
 
 /// The servers of one application by unit. All units listen on the same addresses, as behind one Kubernetes service:
 /// on one machine that means that the first unit serves.
 #[derive(Debug, Clone)]
-pub struct KratosView {
-    ports: Arc<Ports>,
-    servers: Arc<Mutex<BTreeMap<String, Serving>>>,
+pub struct Servers<A: Application> {
+    ports: Arc<Ports<A>>,
+    servers: Arc<Mutex<BTreeMap<String, Serving<A>>>>,
 }
 
 #[derive(Debug)]
-struct Serving {
-    server: Kratos,
+struct Serving<A: Application> {
+    server: Server<A>,
     dsn: String,
+    settings: A::Settings,
 }
 
-impl KratosView {
+impl<A: Application> Servers<A> {
     pub(super) fn new() -> Result<Self> {
-        Ok(KratosView { ports: Arc::new(Ports::reserve()?), servers: Arc::default() })
+        Ok(Servers { ports: Arc::new(Ports::reserve()?), servers: Arc::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Serving>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Serving<A>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The application's addresses, whether anything listens there or not.
-    pub fn ports(&self) -> &Ports {
+    pub fn ports(&self) -> &Ports<A> {
         &self.ports
     }
 
     /// A client of the application's addresses.
-    pub fn client(&self) -> Client {
+    pub fn client(&self) -> A::Client {
         self.ports.client()
     }
 
@@ -51,6 +52,11 @@ impl KratosView {
         self.lock().values().find(|serving| serving.server.is_running()).map(|serving| serving.dsn.clone())
     }
 
+    /// What a running server was told by its charm.
+    pub fn settings(&self) -> Option<A::Settings> {
+        self.lock().values().find(|serving| serving.server.is_running()).map(|serving| serving.settings.clone())
+    }
+
     /// The last lines of the server's log.
     pub fn log_tail(&self, lines: usize) -> String {
         self.lock().values().map(|serving| serving.server.log_tail(lines)).collect()
@@ -61,11 +67,20 @@ impl KratosView {
         self.lock().clear();
     }
 
-    /// Starts the unit's server unless it runs with this release on this database.
-    pub(super) fn ensure_serving(&self, unit: &str, release: &Release, dsn: &str) -> Result<()> {
+    /// Starts the unit's server unless it runs with this release and these settings on this database.
+    pub(in crate::neighbours) fn ensure_serving(
+        &self,
+        unit: &str,
+        release: &Release<A>,
+        dsn: &str,
+        settings: &A::Settings,
+    ) -> Result<()> {
         let mut servers = self.lock();
-        let serves = |serving: &Serving| {
-            serving.server.is_running() && serving.dsn == dsn && serving.server.release().version() == release.version()
+        let serves = |serving: &Serving<A>| {
+            serving.server.is_running()
+                && serving.dsn == dsn
+                && serving.settings == *settings
+                && serving.server.release().version() == release.version()
         };
         if servers.get(unit).is_some_and(serves) {
             return Ok(());
@@ -76,19 +91,19 @@ impl KratosView {
         if servers.values().any(|serving| serving.server.is_running()) {
             return Ok(());
         }
-        let server = release.start(dsn, &self.ports)?;
-        servers.insert(unit.to_owned(), Serving { server, dsn: dsn.to_owned() });
+        let server = release.start_with(dsn, &self.ports, settings)?;
+        servers.insert(unit.to_owned(), Serving { server, dsn: dsn.to_owned(), settings: settings.clone() });
         Ok(())
     }
 
-    pub(super) fn stop(&self, unit: &str) -> Result<()> {
+    pub(in crate::neighbours) fn stop(&self, unit: &str) -> Result<()> {
         match self.lock().remove(unit) {
             Some(serving) => serving.server.stop(),
             None => Ok(()),
         }
     }
 
-    pub(super) fn stop_all(&self) -> Result<()> {
+    pub(in crate::neighbours) fn stop_all(&self) -> Result<()> {
         let servers = std::mem::take(&mut *self.lock());
         servers.into_values().try_for_each(|serving| serving.server.stop())
     }
