@@ -39,6 +39,8 @@ fn there_and_back_with_everything_that_users_hold() {
     let mut rig = rig(14, 16, Settings::default());
     let [source, target] = rig.hydra_clients();
     let mut early = grants_named(&source, "early", 2).unwrap();
+    // Asked for them, it makes those that are missing, which it cannot once it is closed.
+    let keys = source.key_ids().unwrap();
     follow(&rig);
     let mut late = grants_named(&source, "late", 2).unwrap();
     renew_grants(&source, &mut early).unwrap();
@@ -53,7 +55,7 @@ fn there_and_back_with_everything_that_users_hold() {
     rig.verified();
     rig.assert_equal();
     source.client_credentials(&late[0].application, "read").unwrap_err();
-    assert_eq!(sorted(target.key_ids().unwrap()), sorted(source.key_ids().unwrap()));
+    assert_eq!(target.key_ids().unwrap(), keys);
     for grants in [&mut early, &mut late] {
         check_grants(&target, grants).unwrap();
         renew_grants(&target, grants).unwrap();
@@ -70,11 +72,6 @@ fn there_and_back_with_everything_that_users_hold() {
         renew_grants(&source, grants).unwrap();
     }
     rig.assert_no_secret();
-}
-
-fn sorted(mut ids: Vec<String>) -> Vec<String> {
-    ids.sort();
-    ids
 }
 
 #[test]
