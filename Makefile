@@ -1,5 +1,5 @@
 # Everything sets itself up; a Rust toolchain and the package registries are enough.
-.PHONY: setup test test-all chaos demo shell pack docs
+.PHONY: setup test test-all pairs chaos demo shell pack docs
 
 # Real PostgreSQL, Patroni, Kratos and Hydra for the tests.
 setup:
@@ -9,10 +9,18 @@ test: setup
 	cargo build --workspace --bins
 	cargo test --workspace
 
-# With the slow ones.
+# With the slow ones. Pairs of releases are played only with their servers in ORY_BIN.
 test-all: setup
 	cargo build --workspace --bins
-	cargo test --workspace -- --include-ignored
+	cargo test --workspace -- --include-ignored $(if $(ORY_BIN),,--skip runbook::pairs)
+	$(if $(ORY_BIN),,@echo "not run, for want of ORY_BIN: runbook::pairs")
+
+# Every pair of releases that may migrate its schema first, there and back in both orders, with servers from the folder
+# that ORY_BIN names: kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0, hydra-v25.4.0 and hydra-v26.2.0. A pair without its
+# servers fails, with their names.
+pairs: setup
+	cargo build --workspace --bins
+	cargo test --test main runbook::pairs -- --ignored
 
 # N rounds of a migration under live writers with faults at random places, drawn from SEED; LANES stages side by side.
 # Goes on where it ended, also after the rounds that docs/chaos keeps; ROUND=… plays one again. The figures are left in

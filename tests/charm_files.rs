@@ -141,6 +141,7 @@ fn parameter(place: &str, schema: &Mapping) {
 fn actions_are_the_promised_ones() {
     const NO_WAY_BACK: (&str, &str) = ("accept-no-way-back", "false");
     const KEEP_RELEASE: (&str, &str) = ("keep-release", "false");
+    const ABANDON: (&str, &str) = ("abandon-queued-messages", "false");
     let promised: [(&str, &[(&str, &str)]); 12] = [
         ("preflight", &[("strategy", "blue-green")]),
         ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
@@ -148,11 +149,19 @@ fn actions_are_the_promised_ones() {
         ("drain", &[("wait", "600"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
         ("refresh", &[("channel", ""), ("revision", ""), KEEP_RELEASE, ("wait", "1800")]),
         ("run-migration", &[("timeout", "0"), ("wait", "0")]),
-        ("flip-traffic", &[("wait", "300"), NO_WAY_BACK]),
-        ("cut-over", &[("wait", "900"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
+        ("flip-traffic", &[("wait", "300"), NO_WAY_BACK, ABANDON]),
+        ("cut-over", &[("wait", "900"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK, ABANDON]),
         (
             "migrate",
-            &[("channel", ""), ("revision", ""), KEEP_RELEASE, ("until", "flipped"), ("wait", "0"), NO_WAY_BACK],
+            &[
+                ("channel", ""),
+                ("revision", ""),
+                KEEP_RELEASE,
+                ("until", "flipped"),
+                ("wait", "0"),
+                NO_WAY_BACK,
+                ABANDON,
+            ],
         ),
         ("rollback", &[("wait", "600")]),
         ("finalize", &[("keep-source-fenced", "true"), ("accept-unverified", "false")]),

@@ -238,7 +238,7 @@ async fn the_target_is_closed_from_the_start_and_new_tables_are_fenced_at_birth(
         assert_eq!(fence::unfenced_tables(&world.session, "t2").await.unwrap(), []);
 
         // With a reverse slot asked for: not without it, then with it, and with this server's identity only.
-        let slot = OpenOnlyIf { reverse_slot: Some("way_back".to_owned()), identity: None };
+        let slot = OpenOnlyIf { reverse_slot: Some("way_back".to_owned()), ..OpenOnlyIf::default() };
         let refused = fence::open_target(&world.session, "t2", 0, &slot).await.unwrap();
         assert!(matches!(&refused, Opening::Refused(why) if why.contains("way_back")), "{refused:?}");
         world.session.query("SELECT pg_create_logical_replication_slot('way_back', 'pgoutput')", &[]).await.unwrap();

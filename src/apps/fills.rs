@@ -37,18 +37,25 @@ pub enum Value {
         /// Pairs of (column of this table, column of the parent) that must be equal.
         join: &'static [(&'static str, &'static str)],
     },
+    /// What arrived, without blanks at its end: the older schema pads it to its length, and the
+    /// change of type that made it unpadded trimmed the rows that were there.
+    Trimmed,
 }
 
 impl Fill {
-    /// The table that is looked at for the value.
-    pub fn parent(&self) -> &'static str {
-        let Value::FromParent { parent, .. } = &self.value;
-        parent
+    /// The table that is looked at for the value, if another one is.
+    pub fn parent(&self) -> Option<&'static str> {
+        match &self.value {
+            Value::FromParent { parent, .. } => Some(parent),
+            Value::Trimmed => None,
+        }
     }
 
     /// The value as an SQL expression over the row called `row`.
     fn expression(&self, schema: &str, row: &str) -> String {
-        let Value::FromParent { parent, column, join } = &self.value;
+        let Value::FromParent { parent, column, join } = &self.value else {
+            return format!("pg_catalog.rtrim({row}.{})", ident(self.column));
+        };
         let on: Vec<String> = join
             .iter()
             .map(|(here, there)| format!("parent.{} OPERATOR(pg_catalog.=) {row}.{}", ident(there), ident(here)))

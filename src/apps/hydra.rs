@@ -1,6 +1,6 @@
 //! Ory Hydra.
 
-use super::{App, Kept, Kind};
+use super::{App, Completion, Kept, Kind};
 use crate::postgres::names::{TableName, literal};
 use std::collections::BTreeSet;
 
@@ -47,6 +47,46 @@ impl SigningKeys {
     }
 }
 
+/// 26.2.0 keeps of a login only what its consent was, and nothing of how it came about; what earlier releases kept of
+/// every login then is NULL, the state among it, by which they find what a user allowed. A login that is kept has ended
+/// (state 6). Seen live.
+const LOGIN: Completion = Completion {
+    table: "hydra_oauth2_flow",
+    lacking: "state",
+    values: &[
+        ("state", "6"),
+        ("login_verifier", "''"),
+        ("login_csrf", "''"),
+        ("subject", "''"),
+        ("request_url", "''"),
+        ("login_skip", "false"),
+        ("client_id", "''"),
+        ("oidc_context", "'{}'"),
+        ("login_remember", "false"),
+        ("login_remember_for", "0"),
+        ("login_error", "'{}'"),
+        ("acr", "''"),
+        ("login_was_used", "true"),
+        ("forced_subject_identifier", "''"),
+        ("context", "'{}'"),
+        ("amr", "'[]'"),
+        ("consent_skip", "false"),
+        ("consent_verifier", "''"),
+        ("consent_csrf", "''"),
+        ("consent_remember", "false"),
+        ("consent_remember_for", "0"),
+        ("consent_error", "'{}'"),
+        ("consent_was_used", "true"),
+        ("session_access_token", "'{}'"),
+        ("session_id_token", "'{}'"),
+        ("requested_scope", "'[]'"),
+        ("requested_at_audience", "'[]'"),
+        ("granted_scope", "'[]'"),
+        ("granted_at_audience", "'[]'"),
+        ("login_extend_session_lifespan", "false"),
+    ],
+};
+
 /// Ory Hydra, from 2.1.1 to 26.2.0.
 ///
 /// Costs per row: 25.4.0 adds a stored column to the flows, which rewrites that table.
@@ -62,9 +102,11 @@ pub static HYDRA: App = App {
     seeded_tables: &[],
     networks_table: "networks",
     keeps: Kept { table: "hydra_client", one: "client", many: "clients", path: "/admin/clients/", id_key: "client_id" },
+    messages: None,
     extensions: &[],
     column_releases: &["2.2.0", "2.3.0", "25.4.0"],
     attaching_release: None,
+    completions: &[LOGIN],
     releases_json: include_str!("hydra_releases.json"),
     migration_costs: &[("25.4.0", "hydra_oauth2_flow", 15)],
 };

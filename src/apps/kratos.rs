@@ -1,6 +1,6 @@
 //! Ory Kratos.
 
-use super::{App, Kept, Kind};
+use super::{App, Kept, Kind, Messages};
 
 /// Ory Kratos, from 1.0.0 to 26.2.0.
 ///
@@ -18,9 +18,19 @@ pub static KRATOS: App = App {
     seeded_tables: &["identity_credential_types"],
     networks_table: "networks",
     keeps: Kept { table: "identities", one: "identity", many: "identities", path: "/admin/identities/", id_key: "id" },
+    // Queued (1), and those that a courier was at (3). From 1.1 on a message without a channel fails six times, and is
+    // abandoned ("unknown channel"); seen live.
+    messages: Some(Messages {
+        table: "courier_messages",
+        state: "status",
+        waiting: &[1, 3],
+        abandoned: 4,
+        needed: ("channel", "CASE type WHEN 1 THEN 'email' WHEN 2 THEN 'sms' END"),
+    }),
     extensions: &[("1.1.0", &["pg_trgm", "btree_gin"])],
     column_releases: &["1.1.0", "25.4.0", "26.2.0"],
     attaching_release: Some("26.2.0"),
+    completions: &[],
     releases_json: include_str!("kratos_releases.json"),
     migration_costs: &[
         ("1.1.0", "identity_credential_identifiers", 40),

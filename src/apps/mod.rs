@@ -2,17 +2,21 @@
 //! and how its server is questioned. Adding an app is one [`App`] value, one data file of
 //! releases and its rows in [`pairs`].
 
+pub mod completions;
 pub mod fills;
 pub mod health;
 pub mod hydra;
 pub mod kratos;
+pub mod messages;
 pub mod pairs;
 pub mod releases;
 
+pub use completions::Completion;
 pub use fills::{Fill, Value};
 pub use health::{Health, Readable, Server, Told};
 pub use hydra::HYDRA;
 pub use kratos::KRATOS;
+pub use messages::Messages;
 pub use pairs::{Pair, earned_from, pair};
 pub use releases::{Recognised, Release};
 
@@ -45,12 +49,16 @@ pub struct App {
     pub networks_table: &'static str,
     /// What it keeps for those who rely on it.
     pub keeps: Kept,
+    /// What it sends by itself, if it sends anything.
+    pub messages: Option<Messages>,
     /// Extensions that the migrations of a release create: release, extensions.
     pub extensions: &'static [(&'static str, &'static [&'static str])],
     /// Releases that add columns to tables of the release before.
     pub column_releases: &'static [&'static str],
     /// The release that attaches rows to an identity, and fails on rows for which it finds none; if there is one.
     pub attaching_release: Option<&'static str>,
+    /// What rows that a later release wrote lack on an older one.
+    pub completions: &'static [Completion],
     /// The releases, as JSON (see [`releases`]).
     pub(crate) releases_json: &'static str,
     /// What the migrations of a release cost: release, table, microseconds a row.

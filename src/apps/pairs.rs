@@ -2,8 +2,9 @@
 //! and what late rows then need. One table; a pair that is not in it takes the documented order.
 //!
 //! `earned` is set only when a differential test took the same data and writes through both orders
-//! with the app's real servers and found equal databases, row by row. A pair that is declared
-//! but not earned is never chosen by `order=auto`.
+//! with the app's real servers and found equal databases, row by row (`runbook::differential`, and
+//! `runbook::pairs` for servers that the tests cannot build). A pair that is declared but not earned
+//! is never chosen by `order=auto`.
 
 use super::App;
 use super::fills::{Fill, Value};
@@ -46,10 +47,38 @@ const IDENTIFIER_IDENTITY: Fill = Fill {
     },
 };
 
-/// The table of earned (and declared) roads.
+/// Codes know the kind of address that they went to, which was padded to 36 letters up to 1.3.1.
+const LOGIN_CODE: Fill = Fill { table: "identity_login_codes", column: "address_type", value: Value::Trimmed };
+const REGISTRATION_CODE: Fill =
+    Fill { table: "identity_registration_codes", column: "address_type", value: Value::Trimmed };
+
+/// A road of Kratos' that earned its place.
+const fn kratos(from: &'static str, to: &'static str, fills: &'static [Fill]) -> Pair {
+    Pair { app: "kratos", from, to, earned: true, fills }
+}
+
+/// A road of Hydra's that earned its place: late rows need nothing.
+const fn hydra(from: &'static str, to: &'static str) -> Pair {
+    Pair { app: "hydra", from, to, earned: true, fills: &[] }
+}
+
+/// The table of earned (and declared) roads, an app's from release to release.
 const PAIRS: &[Pair] = &[
-    Pair { app: "kratos", from: "1.0.0", to: "1.3.1", earned: true, fills: &[] },
-    Pair { app: "kratos", from: "25.4.0", to: "26.2.0", earned: false, fills: &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY] },
+    kratos("1.0.0", "1.3.1", &[]),
+    // 1.0.0 has no codes.
+    kratos("1.0.0", "25.4.0", &[]),
+    kratos("1.0.0", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY]),
+    kratos("1.3.1", "25.4.0", &[LOGIN_CODE, REGISTRATION_CODE]),
+    kratos("1.3.1", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY, LOGIN_CODE, REGISTRATION_CODE]),
+    kratos("25.4.0", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY]),
+    hydra("2.2.0", "2.3.0"),
+    hydra("2.2.0", "25.4.0"),
+    hydra("2.2.0", "26.2.0"),
+    hydra("2.3.0-canonical", "25.4.0"),
+    hydra("2.3.0-canonical", "26.2.0"),
+    hydra("2.3.0", "25.4.0"),
+    hydra("2.3.0", "26.2.0"),
+    hydra("25.4.0", "26.2.0"),
 ];
 
 /// The row for this road, earned or only declared. Versions may carry a leading `v`; a release
@@ -73,24 +102,27 @@ fn listed(app: &App, version: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apps::KRATOS;
+    use crate::apps::{APPS, HYDRA, KRATOS};
 
     #[test]
     fn the_table_answers_by_schema_not_by_spelling() {
         assert!(pair(&KRATOS, "v1.0.0", "v1.3.1").unwrap().earned);
         assert!(pair(&KRATOS, "1.0.0", "1.2.0").unwrap().fills.is_empty());
-        let declared = pair(&KRATOS, "25.4.0", "v26.2.0").unwrap();
-        assert!(!declared.earned && declared.fills.len() == 2);
-        assert!(pair(&KRATOS, "1.0.0", "26.2.0").is_none());
+        assert_eq!(pair(&KRATOS, "25.4.0", "v26.2.0").unwrap().fills.len(), 2);
+        assert!(pair(&HYDRA, "v2.3.0", "26.2.0").unwrap().fills.is_empty());
+        assert!(pair(&KRATOS, "1.1.0", "26.2.0").is_none());
         assert!(pair(&KRATOS, "9.9.9", "26.2.0").is_none());
-        assert_eq!(earned_from(&KRATOS, "v1.0.0").iter().map(|pair| pair.to).collect::<Vec<_>>(), ["1.3.1"]);
-        assert!(earned_from(&KRATOS, "25.4.0").is_empty());
+        let reached = |from| earned_from(&KRATOS, from).iter().map(|pair| pair.to).collect::<Vec<_>>();
+        assert_eq!(reached("v1.0.0"), ["1.3.1", "25.4.0", "26.2.0"]);
+        assert!(reached("26.2.0").is_empty());
     }
 
     #[test]
     fn every_row_names_known_releases_in_their_order() {
-        let names: Vec<_> = KRATOS.releases().into_iter().map(|release| release.name).collect();
-        for row in PAIRS {
+        for (app, row) in
+            APPS.iter().flat_map(|app| PAIRS.iter().filter(|row| row.app == app.name).map(move |row| (app, row)))
+        {
+            let names: Vec<_> = app.releases().into_iter().map(|release| release.name).collect();
             let place = |name: &str| names.iter().position(|known| known == name).expect("a known release");
             assert!(place(row.from) < place(row.to));
         }

@@ -2,7 +2,8 @@
 //!
 //! A data file lists the releases oldest first, each with the versions it added; the sets were
 //! read from databases that the releases' own `migrate sql` had created. No release so far took
-//! a version away.
+//! a version away. A fork lacks versions of the release that it left, and has some of its own,
+//! which stay for ever in a database that went on to a later release.
 
 use super::App;
 use serde::Deserialize;
@@ -19,6 +20,8 @@ pub struct Release {
     pub migrations: BTreeSet<String>,
     /// Names of the rows that its migrations put into `identity_credential_types` (all so far).
     pub credential_types: BTreeSet<String>,
+    /// Versions that no other release has: it is a fork.
+    pub own: BTreeSet<String>,
 }
 
 impl Release {
@@ -26,6 +29,10 @@ impl Release {
     pub fn is(&self, version: &str) -> bool {
         let version = plain(version);
         self.name == version || self.same_schema_as.iter().any(|name| name == version)
+    }
+
+    fn is_fork(&self) -> bool {
+        !self.own.is_empty()
     }
 }
 
@@ -73,17 +80,31 @@ impl App {
             return Recognised::Empty;
         }
         let releases = self.releases();
+        let (forks, line): (Vec<&Release>, Vec<&Release>) = releases.iter().partition(|release| release.is_fork());
         if let Some(release) = releases.iter().find(|release| &release.migrations == versions) {
             return Recognised::Release(release.name.clone());
         }
-        for step in releases.windows(2) {
+        let between = |complete: &Release, towards: &Release, versions: &BTreeSet<String>| Recognised::Between {
+            complete: complete.name.clone(),
+            towards: towards.name.clone(),
+            missing: towards.migrations.difference(versions).count(),
+        };
+        // What a fork brought stays where a database went on from it.
+        let origin = forks.iter().find(|fork| !fork.own.is_disjoint(versions));
+        let versions = &origin.map_or_else(|| versions.clone(), |fork| versions - &fork.own);
+        if let Some(release) = line.iter().find(|release| origin.is_some() && &release.migrations == versions) {
+            return Recognised::Release(release.name.clone());
+        }
+        if let Some(fork) = origin
+            && versions.is_superset(&(&fork.migrations - &fork.own))
+            && let Some(towards) = line.iter().find(|release| release.migrations.is_superset(versions))
+        {
+            return between(fork, towards, versions);
+        }
+        for step in line.windows(2) {
             let [complete, towards] = step else { continue };
             if versions.is_superset(&complete.migrations) && versions.is_subset(&towards.migrations) {
-                return Recognised::Between {
-                    complete: complete.name.clone(),
-                    towards: towards.name.clone(),
-                    missing: towards.migrations.difference(versions).count(),
-                };
+                return between(complete, towards, versions);
             }
         }
         let known = |version: &&String| releases.iter().any(|release| release.migrations.contains(*version));
@@ -112,6 +133,9 @@ struct Step {
     same_schema_as: Vec<String>,
     credential_types: Vec<CredentialType>,
     added: Vec<String>,
+    /// Versions of the release before that a fork is without; nobody else has this.
+    #[serde(default)]
+    without: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +152,9 @@ pub(super) fn parse(json: &str) -> Vec<Release> {
     file.releases
         .into_iter()
         .map(|step| {
+            if !step.without.is_empty() {
+                return fork(step, &migrations, &credential_types);
+            }
             migrations.extend(step.added);
             credential_types.extend(step.credential_types.into_iter().map(|row| row.name));
             Release {
@@ -135,9 +162,22 @@ pub(super) fn parse(json: &str) -> Vec<Release> {
                 same_schema_as: step.same_schema_as,
                 migrations: migrations.clone(),
                 credential_types: credential_types.clone(),
+                own: BTreeSet::new(),
             }
         })
         .collect()
+}
+
+/// What left the line of releases there, and gave it nothing.
+fn fork(step: Step, migrations: &BTreeSet<String>, credential_types: &BTreeSet<String>) -> Release {
+    let kept = migrations.iter().filter(|version| !step.without.contains(version)).cloned();
+    Release {
+        name: step.name,
+        same_schema_as: step.same_schema_as,
+        migrations: kept.chain(step.added.iter().cloned()).collect(),
+        credential_types: credential_types.clone(),
+        own: step.added.into_iter().collect(),
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +197,27 @@ mod tests {
     #[test]
     fn the_same_of_hydra() {
         let counts: Vec<_> = HYDRA.releases().iter().map(|r| (r.name.clone(), r.migrations.len())).collect();
-        let expected = [("2.1.1", 199), ("2.2.0", 206), ("2.3.0", 212), ("25.4.0", 218), ("26.2.0", 224)];
+        let expected = [("2.1.1", 199), ("2.2.0", 206), (FORK, 206), ("2.3.0", 212), ("25.4.0", 218), ("26.2.0", 224)];
         assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)));
+    }
+
+    const FORK: &str = "2.3.0-canonical";
+
+    #[test]
+    fn a_fork_is_known_and_so_is_what_went_on_from_it() {
+        let [fork, old, new] = ["v2.3.0-canonical", "2.2.0", "26.2.0"].map(|name| HYDRA.release_of(name).unwrap());
+        assert_eq!(HYDRA.recognise(&fork.migrations), Recognised::Release(FORK.to_owned()));
+        assert!(!old.is_fork() && fork.is_fork());
+        let gone_on = &fork.migrations | &new.migrations;
+        assert_eq!(HYDRA.recognise(&gone_on), Recognised::Release("26.2.0".to_owned()));
+        let mut on_the_way = gone_on.clone();
+        assert!(on_the_way.remove(gone_on.iter().next_back().unwrap()));
+        assert_eq!(
+            HYDRA.recognise(&on_the_way),
+            Recognised::Between { complete: FORK.to_owned(), towards: "26.2.0".to_owned(), missing: 1 }
+        );
+        let lacking = fork.migrations.iter().skip(1).cloned().collect();
+        assert!(matches!(HYDRA.recognise(&lacking), Recognised::Unknown { .. }));
     }
 
     #[test]

@@ -146,6 +146,12 @@ fn finalized(name: &str, desk: &Desk<'_>, journal: &Result<Journal, String>) -> 
 async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut Journal) -> anyhow::Result<Reply> {
     let state = &journal.state;
     let request = request(name, parameters, desk.gathered, state);
+    let app = desk.gathered.applications.app;
+    if request.abandon_messages && app.messages.is_none() {
+        let sentence =
+            format!("cannot {name}: {} sends no messages; run it without abandon-queued-messages", app.title);
+        return Ok(Reply::refused(sentence, desk.command(name)));
+    }
     if let Err(refusal) = plan::admit(name, request.goal, state) {
         return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));
     }
@@ -243,6 +249,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         keep_source_fenced: name != "finalize" || parameters.flag("keep-source-fenced"),
         accept_unverified: parameters.flag("accept-unverified"),
         accept_no_way_back: parameters.flag("accept-no-way-back"),
+        abandon_messages: parameters.flag("abandon-queued-messages"),
         ..Request::plain(name, goal)
     }
 }

@@ -57,6 +57,7 @@ const OUTAGE_LIMIT: Parameter = Parameter {
 const VERIFICATION: Parameter =
     Parameter { name: "verification", form: Form::Choice { words: &["twin", "strict", "counts"], default: None } };
 const NO_WAY_BACK: Parameter = Parameter { name: "accept-no-way-back", form: Form::Flag { default: false } };
+const ABANDON_MESSAGES: Parameter = Parameter { name: "abandon-queued-messages", form: Form::Flag { default: false } };
 const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
 /// Juju's revisions are 32-bit numbers; 0 is taken for "the newest", as when none is given.
 const REVISION: Parameter =
@@ -94,8 +95,8 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
             wait(90_000, 0),
         ],
     ),
-    ("flip-traffic", &[wait(DAY, 300), NO_WAY_BACK]),
-    ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK]),
+    ("flip-traffic", &[wait(DAY, 300), NO_WAY_BACK, ABANDON_MESSAGES]),
+    ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK, ABANDON_MESSAGES]),
     (
         "migrate",
         &[
@@ -111,6 +112,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
             },
             wait(DAY, 0),
             NO_WAY_BACK,
+            ABANDON_MESSAGES,
         ],
     ),
     ("rollback", &[wait(DAY, 600)]),

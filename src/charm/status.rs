@@ -84,13 +84,15 @@ fn next_unless_named(sentence: &str, command: &str) -> String {
     if sentence.contains("juju ") { sentence.to_owned() } else { next(sentence, command) }
 }
 
-/// What is run after a failure: the way back and the end are asked for again, anything else goes on where it stands.
+/// What is run after a failure: the way back and the end are asked for again, and so is a drain where it can be (what
+/// usually comes next would go on to the flip); anything else goes on where it stands.
 pub fn after_failure(goal: Option<Goal>, action: &str, state: &State) -> String {
     if let Some(cure) = state.failure.as_ref().and_then(|failure| failure.action.as_ref()) {
         return cure.clone();
     }
     match goal {
         Some(Goal::RolledBack | Goal::Finalized) => action.to_owned(),
+        Some(goal @ Goal::Drained) if plan::admit(action, goal, state).is_ok() => action.to_owned(),
         _ => plan::usual_next(state).to_owned(),
     }
 }

@@ -247,6 +247,7 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
     put("rows-copied", of(Step::Copy, "rows-copied").or(progress.rows_copied.map(|n| n.to_string())));
     put("drain-ms", of(Step::Drain, "drain-ms"));
     put("outage-ms", of(Step::HandOver, "outage-ms"));
+    put("messages-abandoned", of(Step::HandOver, "messages-abandoned"));
     put("rows-verified", of(Step::Verify, "rows-verified"));
     put("rows-different", of(Step::Verify, "rows-different"));
     // After the road back the figures are those of the road back.

@@ -37,6 +37,9 @@ pub struct Request {
     /// Go on where nothing could bring back what the target takes. Requests of older charms do not tell.
     #[serde(default)]
     pub accept_no_way_back: bool,
+    /// What the app did not send before the hand-over it never sends. Requests of older charms do not tell.
+    #[serde(default)]
+    pub abandon_messages: bool,
 }
 
 impl Request {
@@ -54,6 +57,7 @@ impl Request {
             keep_source_fenced: true,
             accept_unverified: false,
             accept_no_way_back: false,
+            abandon_messages: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Knows neither Juju nor migrations.
 
 pub mod blockers;
+pub mod checks;
 pub mod compare;
 pub mod connect;
 pub mod copy;

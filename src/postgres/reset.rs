@@ -8,14 +8,15 @@ use super::error::{Error, Result};
 use super::inspect::{self, Column, Table};
 use super::names::{TableName, ident};
 use super::schema::{self, Definition};
-use super::{copy, locks};
+use super::{checks, copy, locks};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a lock may be waited for, all in all.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes the target's tables like the source's: extra tables and columns go, missing ones come, types,
-/// defaults and NOT NULL follow. Empties every table but those that the application's own migrations
+/// defaults, NOT NULL and CHECK follow. Empties every table but those that the application's own migrations
 /// fill (`seeded`), from which only rows unknown to the source go, by the first column of their key.
 /// The versions in `migration_table` become the source's.
 ///
@@ -44,6 +45,7 @@ pub async fn make_like(
             Some(like) => alter(target, table, like).await?,
         }
     }
+    check_alike(source, target, &wanted.iter().map(|table| table.name.clone()).collect::<Vec<_>>()).await?;
     for name in data.iter().filter(|name| seeded.contains(&name.name.as_str())) {
         keep_known_rows(source, target, name).await?;
     }
@@ -101,6 +103,23 @@ fn differences(now: &Column, wanted: &Column) -> Vec<String> {
         });
     }
     actions
+}
+
+/// Gives the target's tables the CHECK constraints of the source's, and no others.
+async fn check_alike(source: &Session, target: &Session, tables: &[TableName]) -> Result<()> {
+    let (wanted, found) = (checks::read(source, tables).await?, checks::read(target, tables).await?);
+    let none = BTreeMap::new();
+    for table in tables {
+        let (wanted, found) = (wanted.get(table).unwrap_or(&none), found.get(table).unwrap_or(&none));
+        for name in found.keys().filter(|name| !wanted.contains_key(*name)) {
+            run(target, &checks::drop_sql(table, name), &format!("drop constraint {name} of table {table}")).await?;
+        }
+        for (name, definition) in wanted.iter().filter(|(name, definition)| found.get(*name) != Some(*definition)) {
+            let sql = checks::create_sql(table, name, definition);
+            run(target, &sql, &format!("give table {table} its constraint {name} back")).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes the rows whose first column the source does not know. Both tables are small by nature.

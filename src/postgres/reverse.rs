@@ -4,6 +4,7 @@
 //! target knows stays behind (column lists, from 15 on); a rule that only the source knows would stop the apply worker,
 //! so it is lifted there while changes flow back, and put back afterwards.
 
+use super::checks::{self, Checks};
 use super::connect::Session;
 use super::error::{Error, Result};
 use super::inspect::{self, Column, ReplicaIdentitySetting, Table};
@@ -133,8 +134,7 @@ struct Side {
     tables: BTreeMap<TableName, Table>,
     /// The columns that a row is identified by; absent where there are none.
     keys: BTreeMap<TableName, BTreeSet<String>>,
-    /// CHECK constraints: name and definition.
-    checks: BTreeMap<TableName, BTreeMap<String, String>>,
+    checks: Checks,
     uniques: Vec<Unique>,
 }
 
@@ -160,9 +160,7 @@ impl Side {
         for row in session.query(KEYS, &[&schemas, &names]).await.map_err(Error::doing(&doing))? {
             side.keys.insert(name(&row), row.get::<_, Vec<String>>(2).into_iter().collect());
         }
-        for row in session.query(CHECKS, &[&schemas, &names]).await.map_err(Error::doing(&doing))? {
-            side.checks.entry(name(&row)).or_default().insert(row.get(2), row.get(3));
-        }
+        side.checks = checks::read(session, replicated).await?;
         let mut demands: BTreeMap<(TableName, String), (String, bool)> = BTreeMap::new();
         for row in session.query(UNIQUES, &[&schemas, &names]).await.map_err(Error::doing(&doing))? {
             demands.insert((name(&row), row.get(2)), (row.get(3), row.get(4)));
@@ -193,13 +191,6 @@ const KEYS: &str = "
         AND CASE t.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
     WHERE t.relreplident = 'f' OR (t.relreplident <> 'n' AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
     GROUP BY 1, 2";
-
-/// CHECK constraints by name.
-const CHECKS: &str = "
-    SELECT n.nspname::text, t.relname::text, k.conname::text, pg_get_constraintdef(k.oid)
-    FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-    JOIN unnest($1::text[], $2::text[]) wanted(schema, name) ON wanted.schema = n.nspname AND wanted.name = t.relname
-    WHERE k.contype = 'c'";
 
 /// Unique indexes: name, what they demand (the definition behind `USING`), whether a foreign key leans on them.
 const UNIQUES: &str = "
@@ -308,17 +299,14 @@ impl TableReversal<'_> {
 
     /// CHECK constraints that the target does not have in the same words.
     fn checks(&self) -> Vec<Relaxation> {
-        let (name, sql) = (&self.source.name, self.source.name.sql());
+        let name = &self.source.name;
         let kept: BTreeSet<&String> = self.new.checks.get(name).iter().flat_map(|checks| checks.values()).collect();
         let lifted = self.old.checks.get(name).into_iter().flatten().filter(|(_, demand)| !kept.contains(demand));
         lifted
-            .map(|(check, demand)| {
-                let drop = format!("ALTER TABLE {sql} DROP CONSTRAINT IF EXISTS {}", ident(check));
-                Relaxation {
-                    what: format!("constraint {check} of table {name}"),
-                    restore: format!("{drop}; ALTER TABLE {sql} ADD CONSTRAINT {} {demand}", ident(check)),
-                    relax: drop,
-                }
+            .map(|(check, demand)| Relaxation {
+                what: format!("constraint {check} of table {name}"),
+                relax: checks::drop_sql(name, check),
+                restore: checks::create_sql(name, check, demand),
             })
             .collect()
     }

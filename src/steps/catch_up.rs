@@ -41,7 +41,7 @@ pub async fn install_fills(context: &Context<'_>, from: &str, to: &str) -> Resul
     Ok(())
 }
 
-/// Every filled value is what its parent's row says: also where the parent was written anew and the row was not.
+/// Every filled value is what its rule says: also where its parent was written anew and the row was not.
 ///
 /// # Errors
 /// The server's; rows whose value is another.
@@ -53,7 +53,7 @@ pub async fn refuse_unfilled(context: &Context<'_>, pair: &Pair) -> Result<(), F
         if count > 0 {
             return Err(Failure::operator(
                 "repair the target",
-                format!("{count} rows of table {} do not have their parent's {}", fill.table, fill.column),
+                format!("{count} rows of table {} do not have the right {}", fill.table, fill.column),
                 format!("run {}, then start again", context.command("rollback")),
             ));
         }

@@ -2,7 +2,7 @@
 //! that is safe, said where it is not.
 
 use super::context::Context;
-use super::{migrate, observe, prepare};
+use super::{messages, migrate, observe, prepare};
 use crate::migration::{Failure, Order, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState};
 use crate::postgres::shape::{self, Shape};
@@ -67,6 +67,7 @@ async fn close_target(context: &mut Context<'_>, run: &Run, target: &Session) ->
         (true, _) => {
             log::warn!("the target was still open for a schema migration that is not wanted any more; closing it");
             prepare::close_target(context, Step::Migrate).await?;
+            messages::release(context, target).await?;
         }
         (false, _) => {
             let unfenced = observe::unfenced_target(target).await?;

@@ -3,7 +3,7 @@
 
 use super::context::{Answer, Context, Outcome};
 use super::drain::{refuse_other_clusters, refuse_unfenced};
-use super::{follow, observe, prepare, way_back};
+use super::{follow, messages, observe, prepare, way_back};
 use crate::migration::{Failure, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening, Permanent};
 use crate::postgres::{Error, Server, Session};
@@ -70,7 +70,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     // 6. The target opens.
     context.note(Step::HandOver, "opening-target", json!(target_generation)).await?;
     context.progress.say("opening the target");
-    let only_if = OpenOnlyIf { reverse_slot, ..OpenOnlyIf::default() };
+    let first = messages::opening(context, &target).await?;
+    let only_if = OpenOnlyIf { reverse_slot, first, ..OpenOnlyIf::default() };
     match fence::open_target(&target, &target_generation, context.epoch, &only_if).await? {
         Opening::Open => done(context).await,
         Opening::Refused(found) => Err(Failure::retry("open the target", found)),
@@ -136,8 +137,13 @@ async fn take_back_if_it_leaked(context: &mut Context<'_>, source: &Session, gen
 async fn done(context: &mut Context<'_>) -> Answer {
     let opened_at = super::migrate::now_ms();
     let from = context.run()?.note(Step::Fence, "fenced-from").and_then(|v| v.as_i64()).unwrap_or(opened_at);
+    let abandoned = context.run()?.note(Step::HandOver, messages::ABANDONED).cloned();
     context.progress.update(|p| p.lease_until = None);
-    Ok(Outcome::Done(json!({"opened-at": opened_at, "outage-ms": opened_at - from})))
+    Ok(Outcome::Done(json!({
+        "opened-at": opened_at,
+        "outage-ms": opened_at - from,
+        "messages-abandoned": abandoned,
+    })))
 }
 
 async fn target_generation(context: &Context<'_>, target: &Session) -> Result<String, Failure> {

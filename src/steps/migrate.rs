@@ -2,7 +2,7 @@
 //! action; its end is read from the database, never from the action's success.
 
 use super::context::{Answer, Context, Outcome, wait};
-use super::{follow, observe, prepare};
+use super::{follow, messages, observe, prepare};
 use crate::apps::{Health, Recognised};
 use crate::migration::{Failure, Order, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
@@ -38,6 +38,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             context.progress.say("closing the target again");
             prepare::close_target(context, Step::Migrate).await?;
         }
+        messages::release(context, &context.world.target("migrate").await?).await?;
         return Ok(Outcome::Done(json!({"from": from, "to": to})));
     }
     if !is_open(context).await? {
@@ -51,7 +52,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         let target = context.world.target("migrate").await?;
         let generation = open_generation(context).await?;
         // A subscription that is still enabled here would be a defect of the runbook: then it is refused.
-        match fence::open_target(&target, &generation, context.epoch, &OpenOnlyIf::default()).await? {
+        let only_if = OpenOnlyIf { first: messages::holding(context)?, ..OpenOnlyIf::default() };
+        match fence::open_target(&target, &generation, context.epoch, &only_if).await? {
             Opening::Open => {}
             Opening::Refused(found) => return Err(Failure::retry("open the target for its migration", found)),
         }
@@ -153,6 +155,7 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
         }
         prepare::close_target(context, Step::Migrate).await?;
     }
+    messages::release(context, &target).await?;
     match (from, to) {
         (Recognised::Release(from), Recognised::Release(to)) if from != to => {
             super::catch_up::install_fills(context, &from, &to).await.map(|()| None)
@@ -222,7 +225,8 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
     let rows =
         |name: &str| tables.iter().filter(|t| t.name.name == name).map(|t| t.estimated_rows.unwrap_or(0)).sum::<u64>();
     let all = tables.iter().map(|t| t.estimated_rows.unwrap_or(0)).sum();
-    let to = crate::apps::earned_from(context.app(), from).first().map_or("", |pair| pair.to);
+    // Where to is not known before it is there: the longest road.
+    let to = crate::apps::earned_from(context.app(), from).last().map_or("", |pair| pair.to);
     Ok(context.app().migration_seconds(from, to, rows, all))
 }
 

@@ -16,6 +16,7 @@ pub mod guard;
 pub mod hand_over;
 pub mod judge;
 pub mod mend;
+mod messages;
 pub mod migrate;
 pub mod native;
 pub mod observe;

@@ -264,7 +264,7 @@ fn in_order(mut comparisons: Vec<TableComparison>, migrated: Option<&Pair>) -> V
         comparison.target_may_have_more &= migrated.is_some();
     }
     let fills = migrated.map_or(&[][..], |pair| pair.fills);
-    comparisons.sort_by_key(|table| !fills.iter().any(|fill| fill.parent() == table.table.name));
+    comparisons.sort_by_key(|table| !fills.iter().any(|fill| fill.parent() == Some(table.table.name.as_str())));
     comparisons
 }
 

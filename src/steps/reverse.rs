@@ -226,6 +226,7 @@ pub async fn hand_over(context: &mut Context<'_>) -> Answer {
         }
     }
     let opened_at = now_ms();
+    way_back::complete(context, &source).await?;
     let from = context.run()?.note(Step::ReverseFence, "fenced-from").and_then(|v| v.as_i64()).unwrap_or(opened_at);
     context.progress.update(|p| p.lease_until = None);
     Ok(Outcome::Done(json!({"opened-at": opened_at, "outage-ms": opened_at - from})))

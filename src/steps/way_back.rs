@@ -7,12 +7,13 @@ use super::judge::{Revival, STANDS_STILL};
 use super::mend;
 use super::observe::{self, human_bytes};
 use super::prepare::forward;
+use crate::apps::Completion;
 use crate::migration::{Failure, Goal, Record, Run, Side, Step};
 use crate::postgres::names::{PREFIX, RunId, TableName};
 use crate::postgres::publication::PublishedTable;
 use crate::postgres::reverse::{self, Reversal};
 use crate::postgres::subscription::{SubscriptionSpec, SubscriptionState};
-use crate::postgres::{Password, Server, Session, publication, reach, slot, subscription};
+use crate::postgres::{Error, Password, Server, Session, inspect, publication, reach, slot, subscription};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -257,9 +258,34 @@ pub async fn remove(context: &Context<'_>) -> Result<Vec<String>, Failure> {
     disconnect(context, &source, &target).await?;
     publication::drop_publication(&target, &reverse_name(context)?).await?;
     match context.run()?.note(Step::WayBack, RELAXED) {
-        Some(_) => Ok(reverse::restore(&source, &noted(context)?).await?),
+        Some(_) => {
+            complete(context, &source).await?;
+            Ok(reverse::restore(&source, &noted(context)?).await?)
+        }
         None => Ok(Vec::new()),
     }
+}
+
+/// Gives rows that came back what the source's release needs in them. Not before nothing flows back any more.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn complete(context: &Context<'_>, source: &Session) -> Result<(), Failure> {
+    if context.app().completions.is_empty() {
+        return Ok(());
+    }
+    for table in inspect::tables(source).await? {
+        // A column that cannot be without a value lacks none, and nobody looks through a large table for it.
+        let may_lack = |name: &str| table.columns.iter().any(|column| column.name == name && !column.not_null);
+        let has = |name: &str| table.columns.iter().any(|column| column.name == name);
+        let of = |completion: &&Completion| completion.table == table.name.name && may_lack(completion.lacking);
+        for sql in context.app().completions.iter().filter(of).filter_map(|known| known.sql(&table.name, has)) {
+            let sql = format!("BEGIN; SET LOCAL session_replication_role = replica; {sql}; COMMIT");
+            let doing = format!("complete rows of table {} on {}", table.name, source.address);
+            source.batch_execute(&sql).await.map_err(Error::doing(doing))?;
+        }
+    }
+    Ok(())
 }
 
 /// [`remove`], as the undo of the step.

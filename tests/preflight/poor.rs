@@ -103,8 +103,8 @@ fn the_documented_order_asks_for_a_long_enough_lease() {
     let (source, target) = (Cluster::builder(15).tls().start().unwrap(), Cluster::start(17).unwrap());
     source.create_database("iam_kratos").unwrap();
     target.create_database("iam_kratos-new").unwrap();
-    source.psql("iam_kratos", &kratos_schema("25.4.0")).unwrap();
-    target.psql("iam_kratos-new", &kratos_schema("25.4.0")).unwrap();
+    source.psql("iam_kratos", &kratos_schema("26.2.0")).unwrap();
+    target.psql("iam_kratos-new", &kratos_schema("26.2.0")).unwrap();
     let mut look = look(&source, &target);
     look.source.ca = source.ca_pem().map(str::to_owned);
     look.settings.outage_limit = 300;

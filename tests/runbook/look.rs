@@ -126,7 +126,8 @@ impl Rig {
     pub fn migrate_schema(&mut self, settings: &Settings) -> State {
         self.want_with(Goal::Migrated, settings.clone()).unwrap();
         let next = self.asked();
-        assert!(next.starts_with("juju run kratos-new/leader run-migration"), "{next}");
+        let expected = format!("juju run {}-new/leader run-migration", self.world().app.name);
+        assert!(next.starts_with(&expected), "{next}");
         self.run_migration().unwrap();
         self.settled(LONG).unwrap()
     }

@@ -311,6 +311,11 @@ impl Rig {
         self.target.uri(&self.world.target_database)
     }
 
+    /// The name of the identity app's database on the source.
+    pub fn source_database(&self) -> String {
+        self.world.source_database.clone()
+    }
+
     /// The name of the identity app's database on the target.
     pub fn target_database(&self) -> String {
         self.world.target_database.clone()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A release of an app, and what its servers are told.
 #[derive(Clone, Debug)]
 pub enum Program {
-    Kratos(kratos::Release),
+    Kratos(kratos::Release, kratos::Settings),
     Hydra(hydra::Release, hydra::Settings),
 }
 
@@ -29,7 +29,7 @@ pub enum Running {
 
 impl Program {
     pub fn kratos(version: &str) -> Result<Self> {
-        Ok(Self::Kratos(kratos::Release::find(version)?))
+        Ok(Self::Kratos(kratos::Release::find(version)?, kratos::Settings::default()))
     }
 
     /// A Hydra with the secrets that both sides share.
@@ -39,7 +39,7 @@ impl Program {
 
     pub fn app(&self) -> &'static App {
         match self {
-            Self::Kratos(_) => &KRATOS,
+            Self::Kratos(..) => &KRATOS,
             Self::Hydra(..) => &HYDRA,
         }
     }
@@ -47,7 +47,7 @@ impl Program {
     /// Runs its schema migration to the end.
     pub fn migrate(&self, dsn: &str) -> Result<String> {
         match self {
-            Self::Kratos(release) => release.migrate(dsn),
+            Self::Kratos(release, _) => release.migrate(dsn),
             Self::Hydra(release, _) => release.migrate(dsn),
         }
     }
@@ -55,7 +55,7 @@ impl Program {
     /// Fills a database with rows for so many people.
     pub fn seed(&self, cluster: &Cluster, database: &str, people: u32) -> Result<()> {
         match self {
-            Self::Kratos(_) => peers::seed::rows(cluster, database, people),
+            Self::Kratos(..) => peers::seed::rows(cluster, database, people),
             Self::Hydra(..) => peers::seed::hydra::rows(cluster, database, people),
         }
     }
@@ -63,7 +63,7 @@ impl Program {
     /// Ports for a server of it.
     pub fn reserve(&self) -> Result<Ports> {
         Ok(match self {
-            Self::Kratos(_) => Ports::Kratos(Arc::new(kratos::Ports::reserve()?)),
+            Self::Kratos(..) => Ports::Kratos(Arc::new(kratos::Ports::reserve()?)),
             Self::Hydra(..) => Ports::Hydra(Arc::new(hydra::Ports::reserve()?)),
         })
     }
@@ -71,8 +71,8 @@ impl Program {
     /// Starts a server and waits until it is ready.
     pub fn serve(&self, dsn: &str, ports: &Ports) -> Result<Running> {
         match (self, ports) {
-            (Self::Kratos(release), Ports::Kratos(ports)) => {
-                let server = release.start(dsn, ports)?;
+            (Self::Kratos(release, settings), Ports::Kratos(ports)) => {
+                let server = release.start_with(dsn, ports, settings)?;
                 server.wait_ready()?;
                 Ok(Running::Kratos(server))
             }

@@ -29,8 +29,9 @@ fn flip(rig: &mut Rig, settings: &Settings) {
     rig.write_target().unwrap();
 }
 
-/// What users do on the new release: new people, one with another password, one less.
-fn live_on_the_target(rig: &Rig, people: &mut Vec<Person>) -> Person {
+/// What users do on the new release: new people, one with another password, one less; one with a credential of a kind
+/// that only the new release knows, where there is such a kind.
+pub fn live_on_the_target(rig: &Rig, people: &mut Vec<Person>, only_new: Option<&str>) -> Person {
     let client = rig.target_client();
     seed::check_people(&client, people).unwrap();
     people.extend(seed::people_named(&client, "later", 3).unwrap());
@@ -39,13 +40,14 @@ fn live_on_the_target(rig: &Rig, people: &mut Vec<Person>) -> Person {
     client.change_password(&changed.id, &changed.email, &changed.password).unwrap();
     let gone = people.remove(1);
     client.delete_identity(&gone.id).unwrap();
-    // A credential of a kind that only the new release knows: its kind must come back with it.
+    let Some(kind) = only_new else { return gone };
+    // The kind must come back with the credential.
     rig.on_target(&format!(
         "INSERT INTO public.identity_credentials
              (id, config, identity_credential_type_id, identity_id, created_at, updated_at, nid)
          SELECT gen_random_uuid(), '{{}}', t.id, i.id, now(), now(), i.nid
          FROM public.identities i, public.identity_credential_types t
-         WHERE i.id = '{}' AND t.name = '{ONLY_NEW}'",
+         WHERE i.id = '{}' AND t.name = '{kind}'",
         people[0].id
     ))
     .unwrap();
@@ -53,7 +55,7 @@ fn live_on_the_target(rig: &Rig, people: &mut Vec<Person>) -> Person {
 }
 
 /// Users are back on the old release, with everything, and nothing of ours is left.
-fn assert_back(rig: &mut Rig, people: &[Person], gone: &Person) {
+pub fn assert_back(rig: &mut Rig, people: &[Person], gone: &Person, only_new: Option<&str>) {
     assert_eq!(rig.now().unwrap().0.phase(), Phase::Idle);
     rig.write_source().unwrap();
     assert_eq!(rig.left_behind().unwrap(), Vec::<String>::new());
@@ -62,11 +64,13 @@ fn assert_back(rig: &mut Rig, people: &[Person], gone: &Person) {
     seed::check_people(&client, people).unwrap();
     client.identity(&gone.id).unwrap_err();
     client.login(&gone.email, &gone.password).unwrap_err();
-    let kinds = format!(
-        "SELECT count(*) FROM public.identity_credentials c
-         JOIN public.identity_credential_types t ON t.id = c.identity_credential_type_id WHERE t.name = '{ONLY_NEW}'"
-    );
-    assert_eq!(rig.on_source(&kinds).unwrap(), "1");
+    if let Some(kind) = only_new {
+        let kinds = format!(
+            "SELECT count(*) FROM public.identity_credentials c
+             JOIN public.identity_credential_types t ON t.id = c.identity_credential_type_id WHERE t.name = '{kind}'"
+        );
+        assert_eq!(rig.on_source(&kinds).unwrap(), "1");
+    }
     rig.stop_target().unwrap();
 }
 
@@ -88,7 +92,7 @@ fn under_writers(order: OrderChoice) {
     flip(&mut rig, &settings);
     writers.move_to(&rig.target_uri());
     more("writes on the target");
-    let gone = live_on_the_target(&rig, &mut people);
+    let gone = live_on_the_target(&rig, &mut people, Some(ONLY_NEW));
 
     let both_closed = json!({"kind": "noted", "step": "reverse-hand-over", "name": "closing-target"});
     rig.stall_at(&both_closed).unwrap();
@@ -114,7 +118,7 @@ fn under_writers(order: OrderChoice) {
     assert_eq!(record.unexpected, Vec::<String>::new());
     let verdict = record.oracle.check(&rig.source_uri()).unwrap();
     assert_eq!((verdict.lost, verdict.duplicated), (0, 0), "{verdict:?}");
-    assert_back(&mut rig, &people, &gone);
+    assert_back(&mut rig, &people, &gone, Some(ONLY_NEW));
 
     flip(&mut rig, &settings);
     rig.verified();

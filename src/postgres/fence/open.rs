@@ -11,13 +11,15 @@ use crate::postgres::server::Server;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::PgLsn;
 
-/// What else must hold for the target to open, asked in the same statement.
+/// What else must hold for the target to open, asked in the same statement, and what belongs to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenOnlyIf {
     /// This slot must be in this database, its WAL kept.
     pub reverse_slot: Option<String>,
     /// The server must be this one, on this timeline.
     pub identity: Option<ClusterIdentity>,
+    /// What is done before anybody else can write, if it opens.
+    pub first: Option<String>,
 }
 
 /// The answer to [`open_target`].
@@ -83,7 +85,17 @@ pub async fn open_target(session: &Session, generation: &str, epoch: i64, only_i
              AND {slot} AND left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) = {timeline}",
         literal(generation)
     );
-    transact(session, &doing, &update).await?;
+    let first = only_if.first.as_ref().map_or(String::new(), |first| {
+        format!(
+            "; DO {}",
+            literal(&format!(
+                "BEGIN IF EXISTS (SELECT FROM identity_migration.fence WHERE generation = {} AND state = 'open')
+                 THEN {first}; END IF; END",
+                literal(generation)
+            ))
+        )
+    });
+    transact(session, &doing, &format!("{update}{first}")).await?;
     match row::state(session, generation).await? {
         Some(row) if row.state == FenceState::Open => Ok(Opening::Open),
         Some(row) if row.state != FenceState::Closed || row.epoch != epoch => {

@@ -144,9 +144,8 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         contents.relation_clients =
             pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
     }
-    if has("courier_messages") {
-        // 1 is queued, 3 is being processed.
-        let sql = format!("SELECT 'queued', count(*) FROM {} WHERE status IN (1, 3)", name("courier_messages"));
+    if let Some(messages) = app.messages.as_ref().filter(|messages| has(messages.table)) {
+        let sql = format!("SELECT 'queued', ({})", messages.count_sql(&name(messages.table)));
         contents.queued_messages =
             pairs(session, &sql, &doing, until).await?.map(|pairs| pairs.iter().map(|(_, n)| n).sum());
     }

@@ -182,12 +182,14 @@ pub(super) fn courier_queue(facts: &Facts) -> Judgement {
         Counted::Known(0) => good("no message waits"),
         Counted::Known(count) => bad(
             format!("{count} messages are queued on the source"),
-            "decide before the flip, because the target's courier sends them soon after it opens; to abandon them run on the source: \
+            "decide before the flip, because the target's courier sends them soon after it opens; to abandon them give \
+             flip-traffic, cut-over or migrate abandon-queued-messages=true, or run on the source: \
              UPDATE courier_messages SET status = 4 WHERE status IN (1, 3)",
         ),
         Counted::TooLong => bad(
             "too many messages to count at once",
-            "count queued courier_messages before the flip: the target would send them",
+            "count queued courier_messages before the flip: the target sends them, unless flip-traffic, cut-over or migrate \
+             is given abandon-queued-messages=true",
         ),
         Counted::NoSuchTable => good("no courier table"),
     }

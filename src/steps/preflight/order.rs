@@ -34,8 +34,9 @@ pub fn choose(app: &App, choice: OrderChoice, from: Option<&str>, to: Option<&st
     let to = to.filter(|to| app.release_of(to) != app.release_of(from) || app.release_of(to).is_none());
     let Some(to) = to else {
         let roads = earned_from(app, from);
+        let reached = roads.iter().map(|road| road.to).collect::<Vec<_>>().join(" or ");
         return match (roads.last(), choice) {
-            (Some(road), _) => Ok(migrate_first(road, format!("{} {from} → {} earned it", app.title, road.to))),
+            (Some(road), _) => Ok(migrate_first(road, format!("{} {from} → {reached} earned it", app.title))),
             (None, OrderChoice::MigrateFirst) => Err(format!("no release is known to be reached from {from} that way")),
             (None, _) => Ok(documented(format!("no release has earned migrate-first from {} {from}", app.title))),
         };
@@ -77,8 +78,9 @@ mod tests {
         assert_eq!(order(auto, Some("1.0.0"), Some("1.3.1")), Ok(Order::MigrateFirst));
         assert_eq!(order(auto, Some("1.0.0"), None), Ok(Order::MigrateFirst));
         assert_eq!(order(auto, Some("1.0.0"), Some("1.0.0")), Ok(Order::MigrateFirst));
-        assert_eq!(order(auto, Some("1.0.0"), Some("26.2.0")), Ok(Order::Documented));
-        assert_eq!(order(auto, Some("25.4.0"), Some("26.2.0")), Ok(Order::Documented));
+        assert_eq!(order(auto, Some("25.4.0"), Some("26.2.0")), Ok(Order::MigrateFirst));
+        assert_eq!(order(auto, Some("1.1.0"), Some("26.2.0")), Ok(Order::Documented));
+        assert_eq!(order(auto, Some("26.2.0"), None), Ok(Order::Documented));
         assert_eq!(order(auto, None, Some("1.3.1")), Ok(Order::Documented));
         assert_eq!(order(OrderChoice::Documented, Some("1.0.0"), Some("1.3.1")), Ok(Order::Documented));
     }
@@ -87,7 +89,7 @@ mod tests {
     fn migrate_first_by_hand_needs_a_declared_pair() {
         let chosen = |from, to| choose(&KRATOS, OrderChoice::MigrateFirst, from, to);
         assert_eq!(chosen(Some("25.4.0"), Some("26.2.0")).unwrap().pair.unwrap().fills.len(), 2);
-        assert!(chosen(Some("1.0.0"), Some("26.2.0")).is_err());
+        assert!(chosen(Some("1.1.0"), Some("26.2.0")).is_err());
         assert!(chosen(Some("26.2.0"), None).is_err());
         assert!(chosen(None, None).is_err());
     }

@@ -13,6 +13,7 @@ mod http;
 pub mod hydra;
 pub mod kratos;
 mod leftovers;
+pub mod mail;
 pub mod ory;
 pub mod patroni;
 pub mod places;

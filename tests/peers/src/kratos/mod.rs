@@ -23,11 +23,18 @@ pub type Ports = ory::Ports<App>;
 /// A running server; dropping it kills it.
 pub type Kratos = ory::Server<App>;
 
+/// What a server is told besides the usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Where its courier sends messages; without it no courier runs.
+    pub smtp_port: Option<u16>,
+}
+
 impl ory::Application for App {
     const PROGRAM: &'static str = "kratos";
     const NAME: &'static str = "Kratos";
     type Client = Client;
-    type Settings = ();
+    type Settings = Settings;
 
     fn client(public: &str, admin: &str) -> Client {
         Client::new(public, admin)
@@ -39,8 +46,9 @@ impl ory::Application for App {
 
     /// One configuration for every server: source and target share the cookie secret and the identity schema, as an
     /// operator must have arranged before a migration.
-    fn configuration(ports: &Ports, (): &()) -> Value {
+    fn configuration(ports: &Ports, settings: &Settings) -> Value {
         let (public, admin) = (ports.public_url(), ports.admin_url());
+        let smtp_port = settings.smtp_port.unwrap_or(1);
         let mut serve = ports.listen();
         serve["public"]["base_url"] = json!(format!("{public}/"));
         serve["admin"]["base_url"] = json!(format!("{admin}/"));
@@ -52,8 +60,12 @@ impl ory::Application for App {
             },
             "selfservice": {"default_browser_return_url": format!("{public}/")},
             "secrets": {"cookie": ["a-cookie-secret-that-both-sides-share"]},
-            "courier": {"smtp": {"connection_uri": "smtp://127.0.0.1:1/?disable_starttls=true"}},
+            "courier": {"smtp": {"connection_uri": format!("smtp://127.0.0.1:{smtp_port}/?disable_starttls=true")}},
             "hashers": {"algorithm": "bcrypt", "bcrypt": {"cost": 4}},
         })
+    }
+
+    fn arguments(settings: &Settings) -> &'static [&'static str] {
+        if settings.smtp_port.is_some() { &["--watch-courier"] } else { &[] }
     }
 }

@@ -38,6 +38,11 @@ pub trait Application: Debug + Clone + Send + Sync + Sized + 'static {
 
     /// The configuration file of a server.
     fn configuration(ports: &Ports<Self>, settings: &Self::Settings) -> Value;
+
+    /// What else its command line holds.
+    fn arguments(_settings: &Self::Settings) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// One release's program.
@@ -110,6 +115,7 @@ impl<A: Application> Release<A> {
             // --dev: cheap hashes count, and cookies need no https.
             .args(["serve", "all", "--dev", "-c"])
             .arg(&configuration)
+            .args(A::arguments(settings))
             .env("DSN", dsn)
             .env("SQA_OPT_OUT", "true")
             .stdin(Stdio::null())

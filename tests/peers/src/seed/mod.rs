@@ -18,6 +18,7 @@ pub const SHARED_PASSWORD: &str = "correct horse 12";
 const NETWORK: &str = include_str!("network.sql");
 const PEOPLE: &str = include_str!("people.sql");
 const TRAFFIC: &str = include_str!("traffic.sql");
+const RARE: &str = include_str!("rare.sql");
 
 /// Fills the database of a fresh Kratos 1.0.0 with `identities` identities, each with a password, an identifier, a
 /// verifiable and a recovery address and a session with a device, and with flows, courier messages and errors.
@@ -31,6 +32,12 @@ pub fn rows(cluster: &Cluster, database: &str, identities: u32) -> anyhow::Resul
         traffic
     })?;
     cluster.psql(database, "VACUUM ANALYZE").map(drop)
+}
+
+/// Adds a few of the rows that are seldom there, to a database of any release that [`rows`] filled: other ones for each
+/// number of a lot.
+pub fn rare(cluster: &Cluster, database: &str, lot: u32) -> anyhow::Result<()> {
+    cluster.psql(database, &RARE.replace(":lot", &lot.to_string())).map(drop)
 }
 
 /// The email address of the identity made by SQL with this number, from 1.

@@ -7,7 +7,7 @@ mod information;
 use std::time::Duration;
 
 use anyhow::Result;
-use peers::kratos::App;
+use peers::kratos::{App, Settings};
 use serde_json::{Map, Value};
 
 use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload};
@@ -83,7 +83,7 @@ impl KratosApp {
                 },
             );
         }
-        workload.servers().ensure_serving(&unit, workload.release(), &credentials.dsn, &())?;
+        workload.servers().ensure_serving(&unit, workload.release(), &credentials.dsn, &Settings::default())?;
         context.status_set("active", "")
     }
 

@@ -1,4 +1,4 @@
-//! Data at volume in the real schema of Hydra 2.3.0.
+//! Data at volume in the real schema of Hydra 2.3.0, and of releases before and after it.
 //!
 //! Rows are made by SQL from their number alone (but for the network, which every database of Hydra's has of its own),
 //! and their tokens work on a server with the usual system secret; a few logins are made through the APIs, as users and
@@ -15,6 +15,20 @@ const CLIENT_SECRET_HASH: &str =
     "$pbkdf2-sha256$i=25000,l=32$aHlkcmEtc2VlZC1zYWx0LQ$jEt9FPuyDRK8+s6ZSSuq9fCwOdyMkwSPHu5hWCQ6LGg";
 
 const ROWS: &str = include_str!("rows.sql");
+
+/// Columns of 2.3.0 that earlier releases, or Canonical's own 2.3.0, do not have. They are there while rows are made.
+const LATER: [&str; 10] = [
+    "hydra_client.skip_logout_consent boolean",
+    "hydra_oauth2_access.expires_at timestamp",
+    "hydra_oauth2_code.expires_at timestamp",
+    "hydra_oauth2_logout_request.expires_at timestamp",
+    "hydra_oauth2_logout_request.requested_at timestamp",
+    "hydra_oauth2_oidc.expires_at timestamp",
+    "hydra_oauth2_pkce.expires_at timestamp",
+    "hydra_oauth2_refresh.expires_at timestamp",
+    "hydra_oauth2_refresh.first_used_at timestamp",
+    "hydra_oauth2_refresh.access_token_signature varchar(255)",
+];
 
 /// One client for so many users.
 const USERS_PER_CLIENT: u32 = 20;
@@ -37,8 +51,26 @@ pub fn rows(cluster: &Cluster, database: &str, subjects: u32) -> anyhow::Result<
     sql.push_str("\\.\n");
     let rows = ROWS.replace(":subjects", &subjects.to_string()).replace(":clients", &clients.to_string());
     sql.push_str(&rows.replace(":client_secret_hash", CLIENT_SECRET_HASH));
-    cluster.psql(database, &sql)?;
+    let lacking = lacking(cluster, database)?;
+    let alter = |action: fn(&(&str, &str, &str)) -> String| lacking.iter().map(action).collect::<String>();
+    let add = alter(|(table, column, kind)| format!("ALTER TABLE {table} ADD COLUMN {column} {kind};\n"));
+    let take_away = alter(|(table, column, _)| format!("ALTER TABLE {table} DROP COLUMN {column};\n"));
+    cluster.psql(database, &format!("{add}{sql}{take_away}"))?;
     cluster.psql(database, "VACUUM ANALYZE").map(drop)
+}
+
+/// Those of [`LATER`] that this database lacks: table, column and type.
+fn lacking(cluster: &Cluster, database: &str) -> anyhow::Result<Vec<(&'static str, &'static str, &'static str)>> {
+    let known = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'";
+    let known = cluster.psql(database, known)?;
+    let known: Vec<&str> = known.lines().collect();
+    let parts = LATER.iter().map(|later| {
+        let (name, kind) = later.split_once(' ').context("a column has no type")?;
+        let (table, column) = name.split_once('.').context("a column has no table")?;
+        Ok((known.contains(&name), (table, column, kind)))
+    });
+    let parts = parts.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(parts.into_iter().filter(|(has, _)| !has).map(|(_, column)| column).collect())
 }
 
 /// How many clients [`rows`] makes for so many users.
