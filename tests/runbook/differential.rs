@@ -12,7 +12,7 @@ use std::sync::Arc;
 fn write(rig: &Rig, round: u32) {
     let sql = match rig.world().app.kind {
         Kind::Kratos => kratos_writes(round),
-        Kind::Hydra => hydra_writes(round),
+        Kind::Hydra => hydra_writes(rig, round),
     };
     rig.on_source(&sql).unwrap();
     if rig.world().app.kind == Kind::Kratos {
@@ -48,13 +48,18 @@ fn kratos_writes(round: u32) -> String {
 }
 
 /// Rows like those that are there, under other keys; some that change, and some that go.
-fn hydra_writes(round: u32) -> String {
+fn hydra_writes(rig: &Rig, round: u32) -> String {
     let copy = |table: &str, keys: &[&str], order: &str| {
         let keys: Vec<String> = keys.iter().map(|key| format!("'{key}', md5(r.{key} || ' {round}')")).collect();
+        let stored = format!(
+            "SELECT string_agg(attname, ', ') FROM pg_attribute
+             WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"
+        );
+        let columns = rig.on_source(&stored).unwrap();
         format!(
-            "INSERT INTO public.{table} SELECT (jsonb_populate_record(r, jsonb_build_object({}))).*
-             FROM public.{table} AS r
-             WHERE r.ctid = ANY (ARRAY (SELECT ctid FROM public.{table} ORDER BY md5({order}::text || {round}) LIMIT 20));\n",
+            "INSERT INTO public.{table} ({columns}) SELECT {columns} FROM (
+             SELECT (jsonb_populate_record(r, jsonb_build_object({}))).* FROM public.{table} AS r
+             WHERE r.ctid = ANY (ARRAY (SELECT ctid FROM public.{table} ORDER BY md5({order}::text || {round}) LIMIT 20))) AS c;\n",
             keys.join(", ")
         )
     };
