@@ -62,6 +62,8 @@ failpoints! {
     MEND_SLOT = "mend-slot";
     /// Its subscription stands too, and the journal does not know it.
     MEND_SUBSCRIPTION = "mend-subscription";
+    /// The target is closed again after its own migration, and messages that wait are still held.
+    MESSAGES_HELD = "messages-held";
     /// A table is about to get its fence; which one is the table's name. Its generation's row stands already.
     FENCE_TABLE = "fence-table";
     /// The fence's row is locked by the update that closes a side for good, which is not committed.

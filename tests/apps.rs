@@ -2,7 +2,7 @@
 
 use crate::catalogs::kratos_schema;
 use coordinator::apps::fills::{install, remove};
-use coordinator::apps::{Health, KRATOS, Readable, Server, pair};
+use coordinator::apps::{APPS, Health, KRATOS, Readable, Server, earned_from, pair};
 use peers::cluster::Cluster;
 use peers::wait_for;
 use std::io::{BufRead, BufReader, Write};
@@ -32,6 +32,21 @@ INSERT INTO session_devices (id, nid, session_id, created_at, updated_at)
 
 const FOLLOWED: &str =
     "networks, identities, identity_credentials, identity_credential_identifiers, sessions, session_devices";
+
+#[test]
+fn the_document_lists_every_road() {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/releases.md")).unwrap();
+    let rows: Vec<&str> =
+        document.lines().filter(|line| line.starts_with("| Kratos") || line.starts_with("| Hydra")).collect();
+    let roads: Vec<String> = APPS
+        .iter()
+        .flat_map(|app| app.releases().into_iter().map(move |release| (app, release.name)))
+        .flat_map(|(app, from)| earned_from(app, &from).into_iter().map(move |road| (app, from.clone(), road.to)))
+        .map(|(app, from, to)| format!("| {} {from} | {to} |", app.title))
+        .collect();
+    let unlisted: Vec<&String> = roads.iter().filter(|road| !rows.iter().any(|row| row.starts_with(*road))).collect();
+    assert_eq!((unlisted, rows.len()), (vec![], roads.len()));
+}
 
 #[test]
 fn late_rows_of_25_4_are_filled_on_a_26_2_target_and_an_update_refreshes_them() {

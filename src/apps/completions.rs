@@ -1,7 +1,7 @@
 //! Completions: values that an older release's rules and reads need, and rows that a later release wrote lack.
 //!
-//! They are set on the source once its rows are its own again after a road back: earlier, every row would differ from
-//! the target's, with which it is compared.
+//! They are set on the source once its rows are its own again after a road back, as its rules are put back: earlier, every
+//! row would differ from the target's, with which it is compared.
 
 use crate::postgres::names::{TableName, ident};
 

@@ -25,6 +25,8 @@ pub static KRATOS: App = App {
         state: "status",
         waiting: &[1, 3],
         abandoned: 4,
+        // A courier takes ten at a time, and counts an attempt before it makes it. None of a state of 3 is taken again.
+        taken: ("status = 3 AND send_count = 0", 1),
         needed: ("channel", "CASE type WHEN 1 THEN 'email' WHEN 2 THEN 'sms' END"),
     }),
     extensions: &[("1.1.0", &["pg_trgm", "btree_gin"])],

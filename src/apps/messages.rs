@@ -17,6 +17,9 @@ pub struct Messages {
     pub waiting: &'static [i32],
     /// The state of one that is never sent.
     pub abandoned: i32,
+    /// What a sender took to itself and did not begin to send, as a condition; and the state of one that nobody took.
+    /// Nobody else ever takes those.
+    pub taken: (&'static str, i32),
     /// A column that later releases need a value in to send a message, and earlier ones do not have; and that value.
     pub needed: (&'static str, &'static str),
 }
@@ -47,6 +50,11 @@ impl Messages {
     pub fn complete_sql(&self, table: &str) -> String {
         let (column, value) = (ident(self.needed.0), self.needed.1);
         format!("UPDATE {table} SET {column} = {value} WHERE {column} IS NULL AND {}", self.waits())
+    }
+
+    /// Gives back what a sender had taken that is gone now.
+    pub fn give_back_sql(&self, table: &str) -> String {
+        self.set(table, &self.taken.1.to_string(), self.taken.0)
     }
 
     fn waits(&self) -> String {

@@ -22,6 +22,8 @@ pub struct Release {
     pub credential_types: BTreeSet<String>,
     /// Versions that no other release has: it is a fork.
     pub own: BTreeSet<String>,
+    /// What its servers call themselves, where that is another release's name.
+    pub answers: Vec<String>,
 }
 
 impl Release {
@@ -29,6 +31,11 @@ impl Release {
     pub fn is(&self, version: &str) -> bool {
         let version = plain(version);
         self.name == version || self.same_schema_as.iter().any(|name| name == version)
+    }
+
+    /// Whether a server that answers `version` may be this release's.
+    fn may_be(&self, version: &str) -> bool {
+        self.is(version) || self.answers.iter().any(|name| name == plain(version))
     }
 
     fn is_fork(&self) -> bool {
@@ -101,14 +108,20 @@ impl App {
         {
             return between(fork, towards, versions);
         }
-        for step in line.windows(2) {
-            let [complete, towards] = step else { continue };
-            if versions.is_superset(&complete.migrations) && versions.is_subset(&towards.migrations) {
-                return between(complete, towards, versions);
-            }
+        // Migrations of a later release may come before those of an earlier one.
+        let complete = line.iter().rfind(|release| versions.is_superset(&release.migrations));
+        let towards = line.iter().find(|release| versions.is_subset(&release.migrations));
+        if let (Some(complete), Some(towards)) = (complete, towards) {
+            return between(complete, towards, versions);
         }
         let known = |version: &&String| releases.iter().any(|release| release.migrations.contains(*version));
         Recognised::Unknown { foreign: versions.iter().filter(|version| !known(version)).count() }
+    }
+
+    /// Whether a server that answers `version` may belong to the schema of this known release: a fork's server takes the
+    /// name of the release that came after it.
+    pub fn serves(&self, version: &str, release: &str) -> bool {
+        self.releases().iter().any(|known| known.is(release) && known.may_be(version))
     }
 
     /// The known release whose schema `version` (a server's own answer, such as `v1.3.1`) has.
@@ -136,6 +149,8 @@ struct Step {
     /// Versions of the release before that a fork is without; nobody else has this.
     #[serde(default)]
     without: Vec<String>,
+    #[serde(default)]
+    answers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -163,6 +178,7 @@ pub(super) fn parse(json: &str) -> Vec<Release> {
                 migrations: migrations.clone(),
                 credential_types: credential_types.clone(),
                 own: BTreeSet::new(),
+                answers: step.answers,
             }
         })
         .collect()
@@ -177,6 +193,7 @@ fn fork(step: Step, migrations: &BTreeSet<String>, credential_types: &BTreeSet<S
         migrations: kept.chain(step.added.iter().cloned()).collect(),
         credential_types: credential_types.clone(),
         own: step.added.into_iter().collect(),
+        answers: step.answers,
     }
 }
 
@@ -208,6 +225,9 @@ mod tests {
         let [fork, old, new] = ["v2.3.0-canonical", "2.2.0", "26.2.0"].map(|name| HYDRA.release_of(name).unwrap());
         assert_eq!(HYDRA.recognise(&fork.migrations), Recognised::Release(FORK.to_owned()));
         assert!(!old.is_fork() && fork.is_fork());
+        // Its server says v2.3.0.
+        assert!(HYDRA.serves("v2.3.0", FORK) && HYDRA.serves("2.3.0", "2.3.0") && !HYDRA.serves("2.2.0", FORK));
+        assert_eq!(HYDRA.release_of("2.3.0").unwrap().name, "2.3.0");
         let gone_on = &fork.migrations | &new.migrations;
         assert_eq!(HYDRA.recognise(&gone_on), Recognised::Release("26.2.0".to_owned()));
         let mut on_the_way = gone_on.clone();
@@ -234,6 +254,13 @@ mod tests {
             "{between}"
         );
         assert_eq!(KRATOS.recognise(&BTreeSet::new()), Recognised::Empty);
+        let mut far = releases[0].migrations.clone();
+        far.extend(releases[4].migrations.difference(&releases[3].migrations).cloned());
+        let between = KRATOS.recognise(&far);
+        assert!(
+            matches!(&between, Recognised::Between { complete, towards, .. } if complete == "1.0.0" && towards == "26.2.0"),
+            "{between}"
+        );
         let mut newer = releases[4].migrations.clone();
         newer.insert("20990101000000000000".to_owned());
         assert_eq!(KRATOS.recognise(&newer), Recognised::Unknown { foreign: 1 });

@@ -89,7 +89,7 @@ async fn answer(
         return Ok(Reply::refused(sentence, command(context, name)));
     }
     if name == "show" {
-        return Ok(show::reply(desk, journal, parameters));
+        return Ok(show::reply(desk, journal, parameters).await);
     }
     if is_finalized(gathered, journal.as_ref().ok().map(|journal| &journal.state)) {
         return Ok(finalized(name, desk, journal));
@@ -151,6 +151,13 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
         let sentence =
             format!("cannot {name}: {} sends no messages; run it without abandon-queued-messages", app.title);
         return Ok(Reply::refused(sentence, desk.command(name)));
+    }
+    if request.abandon_messages && request.goal != Goal::Flipped {
+        let sentence = format!(
+            "cannot {name}: it ends before the flip, and abandon-queued-messages belongs to that; give it to flip-traffic \
+             or cut-over later"
+        );
+        return Ok(Reply::refused(sentence, desk.command(&Request { abandon_messages: false, ..request }.again(name))));
     }
     if let Err(refusal) = plan::admit(name, request.goal, state) {
         return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));

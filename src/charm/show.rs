@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Answers `show`, with what is known where the journal cannot be read.
-pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Parameters) -> Reply {
+pub async fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Parameters) -> Reply {
     let (gathered, lacking) = (desk.gathered, desk.gathered.lacking(desk.context));
     let nothing = (State::default(), Progress::default());
     let (state, progress) = match journal {
@@ -27,9 +27,15 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
         (Err(sentence), None) => Some(sentence.clone()),
         (Ok(_), None) => None,
     };
+    // What is shown beside the rest is not worth a failure.
+    let traffic = match journal {
+        Ok(journal) => journal.store.traffic().await.map(|traffic| traffic.describe()).unwrap_or_default(),
+        Err(_) => String::new(),
+    };
     let report = if parameters.text("format") == "json" {
         let mut data = data(state, progress);
         data["lacking"] = json!(found);
+        data["traffic"] = json!(traffic);
         data["consumers-use"] = json!(consumers_use(desk).name());
         if journal.is_err() || state.damaged.is_some() {
             data["phase"] = json!("unknown");
@@ -37,6 +43,9 @@ pub fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Pa
         data.to_string()
     } else {
         let mut text = text(desk, journal.as_ref().ok(), state, progress);
+        if !traffic.is_empty() {
+            let _ = writeln!(text, "\ntraffic: {traffic}");
+        }
         if let Some(found) = &found {
             let _ = writeln!(text, "\nlacking: {found}");
         }

@@ -4,7 +4,7 @@ use super::event::Context;
 use super::gather::{Gathered, Lacking};
 use super::relations::Side;
 use crate::juju::StatusKind;
-use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
+use crate::migration::{Goal, Order, Phase, Progress, Request, Run, State, Step, plan};
 use crate::steps::observe::human_bytes;
 use crate::steps::way_back::STOPPED;
 
@@ -84,16 +84,30 @@ fn next_unless_named(sentence: &str, command: &str) -> String {
     if sentence.contains("juju ") { sentence.to_owned() } else { next(sentence, command) }
 }
 
+/// Whether the only action of ours that a sentence names is the way back: nothing else would lead on.
+fn leads_back(sentence: &str) -> bool {
+    let mut named = sentence.split("/leader ").skip(1).filter_map(|rest| rest.split([' ', ';', ',']).next()).peekable();
+    named.peek().is_some() && named.all(|action| action == "rollback")
+}
+
 /// What is run after a failure: the way back and the end are asked for again, and so is a drain where it can be (what
 /// usually comes next would go on to the flip); anything else goes on where it stands.
-pub fn after_failure(goal: Option<Goal>, action: &str, state: &State) -> String {
-    if let Some(cure) = state.failure.as_ref().and_then(|failure| failure.action.as_ref()) {
-        return cure.clone();
+pub fn after_failure(request: Option<&Request>, state: &State) -> String {
+    if let Some(failure) = &state.failure {
+        if let Some(cure) = &failure.action {
+            return cure.clone();
+        }
+        if leads_back(&failure.sentence) {
+            return "rollback".to_owned();
+        }
     }
-    match goal {
-        Some(Goal::RolledBack | Goal::Finalized) => action.to_owned(),
-        Some(goal @ Goal::Drained) if plan::admit(action, goal, state).is_ok() => action.to_owned(),
-        _ => plan::usual_next(state).to_owned(),
+    let usual = plan::usual_next(state);
+    let Some(request) = request else { return usual.to_owned() };
+    let action = &request.action;
+    match request.goal {
+        Goal::RolledBack | Goal::Finalized => action.clone(),
+        goal @ Goal::Drained if plan::admit(action, goal, state).is_ok() => request.again(action),
+        _ => request.again(usual),
     }
 }
 
@@ -169,12 +183,8 @@ fn working(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
 /// Between requests.
 fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, String) {
     if let Some(failure) = &state.failure {
-        let last = state.last_request.as_ref();
-        let (goal, action) = (last.map(|last| last.goal), last.map_or("", |last| &last.action));
-        return (
-            StatusKind::Blocked,
-            next_unless_named(&failure.sentence, &command(view, &after_failure(goal, action, state))),
-        );
+        let again = after_failure(state.last_request.as_ref(), state);
+        return (StatusKind::Blocked, next_unless_named(&failure.sentence, &command(view, &again)));
     }
     let usual = command(view, plan::usual_next(state));
     let Some(run) = state.active() else {
@@ -270,6 +280,14 @@ mod tests {
     use super::*;
     use crate::migration::Waiting;
     use crate::migration::{Entry, Failure, Record};
+
+    #[test]
+    fn a_sentence_that_names_nothing_but_the_way_back_leads_there() {
+        let back = "cannot copy: nothing fits; run juju run iam/leader rollback, then start again";
+        assert!(leads_back(back) && leads_back("run juju run iam/leader rollback"));
+        assert!(!leads_back("run juju run iam/leader replicate, or juju run iam/leader rollback"));
+        assert!(!leads_back("run show, then the action again"));
+    }
 
     fn state(records: Vec<Record>) -> State {
         let entries: Vec<Entry> =

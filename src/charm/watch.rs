@@ -51,7 +51,7 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wa
     loop {
         if let Err(sentence) = journal.refresh(desk.gathered).await {
             // The request stands; only this look at it is over.
-            let next = desk.command(&request.action);
+            let next = desk.command(&request.again(&request.action));
             return Ok(Reply { outcome: "waiting", message: sentence, next, more: BTreeMap::new() });
         }
         let state = &journal.state;
@@ -138,7 +138,7 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal) -> Reply {
     }
     let more = figures(state, &journal.progress);
     if let Some(failure) = &state.failure {
-        let next = desk.command(&status::after_failure(Some(request.goal), &request.action, state));
+        let next = desk.command(&status::after_failure(Some(request), state));
         return Reply { more, ..Reply::failed(failure.sentence.clone(), next) };
     }
     let nobody = desk.tells_nobody().filter(|_| request.goal == Goal::Flipped).unwrap_or_default();
@@ -176,7 +176,7 @@ fn still(desk: &Desk<'_>, request: &Request, state: &State, progress: &Progress)
     Reply {
         outcome,
         message,
-        next: next.unwrap_or_else(|| desk.command(&request.action)),
+        next: next.unwrap_or_else(|| desk.command(&request.again(&request.action))),
         more: figures(state, progress),
     }
 }

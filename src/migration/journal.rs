@@ -62,6 +62,30 @@ impl Request {
     }
 }
 
+impl Request {
+    /// An action with what this request accepted and asked for, as far as that action takes it: what is typed to go on.
+    pub fn again(&self, action: &str) -> String {
+        let flips = matches!(action, "flip-traffic" | "cut-over" | "migrate");
+        let until = match self.goal {
+            Goal::Following => Some("following"),
+            Goal::Migrated => Some("migrated"),
+            Goal::Drained => Some("drained"),
+            _ => None,
+        };
+        let mut command = action.to_owned();
+        if let Some(until) = until.filter(|_| action == "migrate" && self.action == "migrate") {
+            command.push_str(&format!(" until={until}"));
+        }
+        if self.accept_no_way_back && (flips || action == "drain") {
+            command.push_str(" accept-no-way-back=true");
+        }
+        if self.abandon_messages && flips {
+            command.push_str(" abandon-queued-messages=true");
+        }
+        command
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

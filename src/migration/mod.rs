@@ -10,6 +10,7 @@ pub mod progress;
 pub mod replay;
 pub mod runbook;
 pub mod settings;
+pub mod traffic;
 
 pub use failure::{Class, Failure};
 pub use goal::Goal;
@@ -20,3 +21,4 @@ pub use progress::{Progress, Waiting};
 pub use replay::{DIFFERED, Kind, Run, State, Status};
 pub use runbook::{Order, Step};
 pub use settings::{Engine, OrderChoice, Settings, Verification};
+pub use traffic::Traffic;

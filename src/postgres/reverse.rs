@@ -33,6 +33,17 @@ pub struct Reversal {
     pub obstacles: Vec<String>,
 }
 
+impl Reversal {
+    /// Whether a column of the source had to take NULL.
+    pub fn lifts_not_null(&self, table: &TableName, column: &str) -> bool {
+        self.relaxations.iter().any(|lifted| lifted.what == not_null(table, column))
+    }
+}
+
+fn not_null(table: &TableName, column: &str) -> String {
+    format!("NOT NULL of column {column} of table {table}")
+}
+
 /// A rule of the source that rows of the target need not obey.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relaxation {
@@ -291,7 +302,7 @@ impl TableReversal<'_> {
     fn nullable(&self, column: &Column) -> Relaxation {
         let (table, sql) = (self.source.name.sql(), ident(&column.name));
         Relaxation {
-            what: format!("NOT NULL of column {} of table {}", column.name, self.source.name),
+            what: not_null(&self.source.name, &column.name),
             relax: format!("ALTER TABLE {table} ALTER COLUMN {sql} DROP NOT NULL"),
             restore: format!("ALTER TABLE {table} ALTER COLUMN {sql} SET NOT NULL"),
         }

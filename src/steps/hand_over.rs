@@ -51,7 +51,10 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     context.progress.say("stopping replication");
     follow::stop_between(context, &source, &target).await?;
     // 3. From here on the target keeps what will be written there for the source.
+    // It is a new subscription, whose errors are counted from the beginning.
+    context.live.way_back = super::judge::Revivals::default();
     let reverse_slot = way_back::connect(context, &source, &target).await?;
+    let first = messages::opening(context, &target).await?;
     // 4. The source closes for good, if its lease still runs.
     context.note(Step::HandOver, "closing-source", json!(generation)).await?;
     context.progress.say("closing the source for good");
@@ -70,7 +73,6 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     // 6. The target opens.
     context.note(Step::HandOver, "opening-target", json!(target_generation)).await?;
     context.progress.say("opening the target");
-    let first = messages::opening(context, &target).await?;
     let only_if = OpenOnlyIf { reverse_slot, first, ..OpenOnlyIf::default() };
     match fence::open_target(&target, &target_generation, context.epoch, &only_if).await? {
         Opening::Open => done(context).await,
@@ -110,7 +112,7 @@ pub(super) async fn close_for_good(context: &Context<'_>, closing: &Closing<'_>)
         Permanent::Lost(_) => Err(Failure::operator(
             "hand over",
             format!("the fence's lease ran out before {address} was closed for good"),
-            format!("run {} again when you are ready", context.command(again)),
+            format!("run {} again when you are ready", context.command(&context.request.again(again))),
         )),
         Permanent::Locked(by) => {
             Err(Failure::retry(format!("close {address} for good"), format!("its fence row is held by {by}")))

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::observe;
 use crate::apps::Messages;
+use crate::failpoint;
 use crate::migration::{Failure, Step};
 use crate::postgres::names::TableName;
 use crate::postgres::{Error, Session, inspect};
@@ -32,6 +33,7 @@ pub(super) fn holding(context: &Context<'_>) -> Result<Option<String>, Failure> 
 /// The server's.
 pub(super) async fn release(context: &Context<'_>, target: &Session) -> Result<(), Failure> {
     let Some((messages, table)) = table(context)? else { return Ok(()) };
+    failpoint::reach(failpoint::MESSAGES_HELD);
     // Our own fence lets this session pass as it lets the apply worker.
     let sql =
         format!("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT", messages.release_sql(&table.sql()));
@@ -58,6 +60,9 @@ pub(super) async fn opening(context: &mut Context<'_>, target: &Session) -> Resu
     }
     let tables = inspect::tables(target).await?;
     let columns = tables.iter().find(|found| found.name == table).map_or(&[][..], |found| &found.columns);
-    let needs = columns.iter().any(|column| column.name == messages.needed.0);
-    Ok(needs.then(|| messages.complete_sql(&table.sql())))
+    let mut sql = messages.give_back_sql(&table.sql());
+    if columns.iter().any(|column| column.name == messages.needed.0) {
+        sql = format!("{sql}; {}", messages.complete_sql(&table.sql()));
+    }
+    Ok(Some(sql))
 }

@@ -160,7 +160,12 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
         (Recognised::Release(from), Recognised::Release(to)) if from != to => {
             super::catch_up::install_fills(context, &from, &to).await.map(|()| None)
         }
-        _ => Ok(None),
+        (Recognised::Release(_), Recognised::Release(_)) => Ok(None),
+        (_, found) => Err(Failure::operator(
+            "follow on",
+            format!("the target's schema migration was cut off and left {found}"),
+            format!("run {}, then start again", context.command("rollback")),
+        )),
     }
 }
 
@@ -185,9 +190,9 @@ async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
 /// The refresh was made already: another one would change nothing.
 async fn serves_new_release(context: &Context<'_>, version: &str) -> bool {
     let Ok(source) = context.world.source("migrate").await else { return false };
-    let served = context.app().release_of(version);
-    match observe::recognise(context.app(), &source).await {
-        Ok(Recognised::Release(from)) => served.is_some_and(|release| !release.is(&from)),
+    let app = context.app();
+    match observe::recognise(app, &source).await {
+        Ok(Recognised::Release(from)) => app.release_of(version).is_some() && !app.serves(version, &from),
         _ => false,
     }
 }

@@ -27,11 +27,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     }
     let health = observe::target_health(context).await;
     let evidence = match (&health, &source) {
-        (Health::Ready { version }, Recognised::Release(name))
-            if context.app().release_of(version).is_some_and(|release| release.is(name)) =>
-        {
-            None
-        }
+        (Health::Ready { version }, Recognised::Release(name)) if context.app().serves(version, name) => None,
         (Health::Ready { version }, _) => Some(format!("the target's server runs {version}")),
         (Health::NotReady { pending }, _) => Some(format!("the target's server waits: {pending}")),
         (Health::Down(_), _) => Some("the target's server is down and its schema is unchanged".to_owned()),
@@ -60,7 +56,7 @@ pub async fn keepable(context: &Context<'_>) -> Result<Result<String, String>, F
     let found = match (&source, observe::target_health(context).await) {
         _ if source != target => format!("the source's database has {source}, the target's has {target}"),
         (Recognised::Release(release), Health::Ready { version }) => {
-            if context.app().release_of(&version).is_some_and(|of| of.is(release)) {
+            if context.app().serves(&version, release) {
                 return Ok(Ok(release.clone()));
             }
             format!("the target application {name} runs {version}, the source's database has the schema of {release}")

@@ -89,11 +89,7 @@ async fn not_near(context: &mut Context<'_>, target: &Session) -> Result<Option<
     let lag = slot::observe(target, &name).await?.and_then(|s| s.lag_bytes).and_then(|lag| u64::try_from(lag).ok());
     let state = subscription::state(&source, &name).await?;
     let applies = state.as_ref().is_some_and(|state| state.enabled && state.worker_pid.is_some());
-    // Nobody else looks after the way back from here on.
-    if let Some(state) = state.filter(|state| !state.enabled)
-        && way_back::revive(context, &source, &name, &state).await? == Revival::Leave
-    {
-        let reason = format!("{}; enable it there, and this goes on", way_back::disabled(&source, &name));
+    if let Some(reason) = rests(context, &source, &name).await? {
         return Ok(Some(wait(reason, "")));
     }
     let limit = context.settings().max_lag_bytes;
@@ -111,6 +107,20 @@ async fn not_near(context: &mut Context<'_>, target: &Session) -> Result<Option<
     })
 }
 
+/// Why nothing flows back, where only a person can change that. A lost connection disables the subscription too, and nobody
+/// else looks after the way back from here on.
+async fn rests(context: &mut Context<'_>, source: &Session, name: &str) -> Result<Option<String>, Failure> {
+    let Some(state) = subscription::state(source, name).await?.filter(|state| !state.enabled) else { return Ok(None) };
+    if way_back::revive(context, source, name, &state).await? != Revival::Leave {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{}; run ALTER SUBSCRIPTION {name} ENABLE there, in database {}, and this goes on",
+        way_back::disabled(source, name),
+        source.database
+    )))
+}
+
 /// Commits a marker behind the last write of the target and waits until the source shows it and has flushed
 /// everything before it.
 ///
@@ -123,6 +133,9 @@ pub async fn drain(context: &mut Context<'_>) -> Answer {
     refuse_other_clusters(context, &source, &target).await?;
     context.progress.say("applying the last changes on the source");
     let name = way_back::reverse_name(context)?;
+    if let Some(reason) = rests(context, &source, &name).await? {
+        return wait(reason, "");
+    }
     let point = marker::drain_point(&target, MARKER_WITHIN).await?;
     marker::wait_drained(&target, &source, &name, &point, DRAIN_WITHIN).await?;
     let mut seeds = 0;
@@ -226,7 +239,6 @@ pub async fn hand_over(context: &mut Context<'_>) -> Answer {
         }
     }
     let opened_at = now_ms();
-    way_back::complete(context, &source).await?;
     let from = context.run()?.note(Step::ReverseFence, "fenced-from").and_then(|v| v.as_i64()).unwrap_or(opened_at);
     context.progress.update(|p| p.lease_until = None);
     Ok(Outcome::Done(json!({"opened-at": opened_at, "outage-ms": opened_at - from})))

@@ -5,7 +5,7 @@
 
 use super::world::Applications;
 use crate::failpoint;
-use crate::migration::{Entry, Progress, Record, State};
+use crate::migration::{Entry, Progress, Record, State, Traffic};
 use crate::postgres::names::{JOURNAL_SCHEMA, literal};
 use crate::postgres::{Error, Result, Server, Session};
 use serde_json::Value;
@@ -332,6 +332,22 @@ impl Store {
     /// The server's.
     pub async fn applications(&self) -> Result<Option<Applications>> {
         Ok(self.single("applications").await?.and_then(|value| serde_json::from_value(value).ok()))
+    }
+
+    /// Keeps what was seen of the source's writes.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn keep_traffic(&self, traffic: &Traffic) -> Result<()> {
+        self.write_single("traffic", &serde_json::to_value(traffic).unwrap_or_default()).await
+    }
+
+    /// What was seen of the source's writes.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn traffic(&self) -> Result<Traffic> {
+        Ok(self.single("traffic").await?.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default())
     }
 
     async fn single(&self, name: &str) -> Result<Option<Value>> {

@@ -6,11 +6,14 @@ use super::prepare::forward;
 use super::{apply, guard, observe, reverse, room, way_back};
 use crate::migration::{Class, Failure, Goal, Order, Phase, Record, Run, Side, Status, Step};
 use crate::postgres::fence::{self, FenceState};
-use crate::postgres::{Session, slot, subscription};
+use crate::postgres::{Error, Session, slot, subscription};
 use std::time::{Duration, Instant};
 
 /// How often it is looked.
 pub const EVERY: Duration = Duration::from_secs(1);
+
+/// How often the source's writes are counted.
+const COUNTED: Duration = Duration::from_secs(15);
 
 /// What was found to be no longer true, as a record for the journal.
 ///
@@ -86,6 +89,7 @@ async fn look(
     if run.status(Step::Follow) == Status::Pending || !run.is_done(Step::Copy) {
         return Ok(None);
     }
+    count_writes(context, source).await?;
     let altered = guard::altered(context, run, source).await?;
     match replication(context, run, source, target, altered.as_deref()).await? {
         // Without replication no drain can end: writes are not stopped for nothing.
@@ -97,6 +101,21 @@ async fn look(
         Some(found) => alterations(context, run, found).await,
         None => Ok(None),
     }
+}
+
+/// Counts now and then what was written on the source, from its own statistics.
+async fn count_writes(context: &mut Context<'_>, source: &Session) -> Result<(), Failure> {
+    // Nobody writes in an outage, which is no traffic to be found quiet.
+    if context.state.phase() != Phase::Following || context.live.counted.is_some_and(|at| at.elapsed() < COUNTED) {
+        return Ok(());
+    }
+    context.live.counted = Some(Instant::now());
+    let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables";
+    let counted = source.query_one(sql, &[]).await;
+    let rows = counted.map_err(Error::doing(format!("count writes on {}", source.address)))?.get(0);
+    let mut traffic = context.store.traffic().await?;
+    traffic.see(super::migrate::now_ms(), rows);
+    Ok(context.store.keep_traffic(&traffic).await?)
 }
 
 /// A change of the source's tables ends an outage that runs and the request under way; following goes on.

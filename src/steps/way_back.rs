@@ -194,13 +194,16 @@ pub async fn follow(context: &mut Context<'_>) -> Answer {
         && !mends
     {
         log::warn!("there is no way back: {reason}");
+        // Other databases there go on, and their WAL would be kept for nobody. Where it cannot be done, finalize does it.
+        if let Err(error) = forget_forward(context).await {
+            log::warn!("the source still keeps WAL for this migration: {}", error.sentence);
+        }
         return Ok(Outcome::Done(Value::Null));
     }
     context.progress.say("letting new writes flow back to the source");
     let source = context.world.source("way back").await?;
     let target = context.world.target("way back").await?;
-    super::follow::drop_subscription(context).await?;
-    slot::drop_slot(&source, &forward(context)?, ENDS).await?;
+    forget_forward(context).await?;
     if !mends {
         relax(context, &source).await?;
     }
@@ -242,6 +245,12 @@ pub async fn follow(context: &mut Context<'_>) -> Answer {
     }
 }
 
+/// The forward direction goes for good.
+async fn forget_forward(context: &Context<'_>) -> Result<(), Failure> {
+    super::follow::drop_subscription(context).await?;
+    Ok(slot::drop_slot(&context.world.source("way back").await?, &forward(context)?, ENDS).await?)
+}
+
 fn noted(context: &Context<'_>) -> Result<Reversal, Failure> {
     let noted = context.run()?.note(Step::WayBack, REVERSAL);
     Ok(noted.and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default())
@@ -259,30 +268,37 @@ pub async fn remove(context: &Context<'_>) -> Result<Vec<String>, Failure> {
     publication::drop_publication(&target, &reverse_name(context)?).await?;
     match context.run()?.note(Step::WayBack, RELAXED) {
         Some(_) => {
-            complete(context, &source).await?;
-            Ok(reverse::restore(&source, &noted(context)?).await?)
+            let reversal = noted(context)?;
+            complete(context, &source, &reversal).await?;
+            Ok(reverse::restore(&source, &reversal).await?)
         }
         None => Ok(Vec::new()),
     }
 }
 
-/// Gives rows that came back what the source's release needs in them. Not before nothing flows back any more.
+/// Gives rows that came back what the source's release needs in them, where its own rule had to be lifted for them. Not
+/// before nothing flows back any more. Rows that cannot be completed keep that rule from standing again, which is told.
 ///
 /// # Errors
 /// The server's.
-pub(super) async fn complete(context: &Context<'_>, source: &Session) -> Result<(), Failure> {
-    if context.app().completions.is_empty() {
+async fn complete(context: &Context<'_>, source: &Session, reversal: &Reversal) -> Result<(), Failure> {
+    let completions = context.app().completions;
+    if completions.is_empty() {
         return Ok(());
     }
     for table in inspect::tables(source).await? {
-        // A column that cannot be without a value lacks none, and nobody looks through a large table for it.
-        let may_lack = |name: &str| table.columns.iter().any(|column| column.name == name && !column.not_null);
         let has = |name: &str| table.columns.iter().any(|column| column.name == name);
-        let of = |completion: &&Completion| completion.table == table.name.name && may_lack(completion.lacking);
-        for sql in context.app().completions.iter().filter(of).filter_map(|known| known.sql(&table.name, has)) {
+        let of =
+            |known: &&Completion| known.table == table.name.name && reversal.lifts_not_null(&table.name, known.lacking);
+        for sql in completions.iter().filter(of).filter_map(|known| known.sql(&table.name, has)) {
             let sql = format!("BEGIN; SET LOCAL session_replication_role = replica; {sql}; COMMIT");
-            let doing = format!("complete rows of table {} on {}", table.name, source.address);
-            source.batch_execute(&sql).await.map_err(Error::doing(doing))?;
+            let Err(error) = source.batch_execute(&sql).await else { continue };
+            source.batch_execute("ROLLBACK").await.map_err(Error::doing("go on after an error"))?;
+            let error = Error::doing(format!("complete rows of table {} on {}", table.name, source.address))(error);
+            match error.sqlstate().is_some_and(|state| state.code().starts_with("23")) {
+                true => log::warn!("{error}"),
+                false => return Err(error.into()),
+            }
         }
     }
     Ok(())

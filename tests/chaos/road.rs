@@ -288,6 +288,13 @@ impl<'a> Road<'a> {
         parameters: &mut Vec<(String, String)>,
     ) -> Result<Option<Ended>> {
         let place = &self.ground.stage.target_place;
+        // What a person is told to undo by hand.
+        if let Some((_, rest)) = answer.message_or_result().split_once("run ALTER SUBSCRIPTION ")
+            && let Some((name, _)) = rest.split_once(" ENABLE there")
+        {
+            self.ground.ask(Side::Source, &format!("ALTER SUBSCRIPTION {name} ENABLE"))?;
+            self.note("enabled what was disabled by hand");
+        }
         for line in answer.result("next").lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
@@ -306,6 +313,9 @@ impl<'a> Road<'a> {
                     let parameters: &[(&str, &str)] = if waits { &[("wait", WAIT)] } else { &[] };
                     let ran = self.ground.model().run("coordinator/leader", action, parameters)?;
                     self.note(&format!("told to run {action}: {} — {}", ran.result("outcome"), ran.result("message")));
+                    if ran.result("outcome") == "failed" && ran.result("next").ends_with("/leader rollback") {
+                        return Ok(Some(Ended::RollBack));
+                    }
                 }
                 // The answer may be older than what was just done.
                 ["juju", "run", _, "run-migration", ..] if self.migrated == Migrated::Done => {

@@ -153,6 +153,8 @@ fn there_with_the_sources_secrets_back_and_nothing_is_left() {
 
     let drained = expect(model, "drain", &[], "done");
     assert_eq!((drained.result("rows-different").as_str(), drained.result("phase").as_str()), ("0", "drained"));
+    let refused = expect(model, "flip-traffic", &[("abandon-queued-messages", "true")], "refused");
+    assert!(refused.message.contains("Hydra sends no messages"), "{refused:?}");
     expect(model, "flip-traffic", &[], "done");
     platform.users_are_with(&platform.hydra_new);
     platform.serves(&mut grants);

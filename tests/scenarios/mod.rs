@@ -26,6 +26,7 @@ pub mod rig;
 mod secrets;
 mod shapes;
 pub mod story;
+mod traffic;
 mod unreachable;
 mod way_back;
 mod zombie;

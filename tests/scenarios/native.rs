@@ -13,6 +13,8 @@ fn the_native_engine_from_begin_to_end() {
     let stage = rig::stage("native", 1);
     let model = &stage.model;
     rig::refresh(&stage);
+    let queue = "UPDATE courier_messages SET status = 1 WHERE id = (SELECT min(id::text)::uuid FROM courier_messages)";
+    stage.source.psql("iam_kratos", queue).unwrap();
     let file = std::env::temp_dir().join(format!("oracle-native-{}", std::process::id()));
     let settings = Settings { rate: 60.0, connections: 4, ..Settings::new(&file) };
     let writers = Writers::start(&stage.source_uri(), &settings, "all").unwrap();
@@ -30,7 +32,8 @@ fn the_native_engine_from_begin_to_end() {
     rig::migrate(&stage);
     let drained = expect(model, "drain", &[], "done");
     assert_eq!((drained.result("phase"), drained.result("rows-different")), ("drained".into(), "0".into()));
-    expect(model, "flip-traffic", &[], "done");
+    let flipped = expect(model, "flip-traffic", &[("abandon-queued-messages", "true")], "done");
+    assert_eq!(flipped.result("messages-abandoned"), "1", "{flipped:?}");
     writers.move_to(&stage.target_uri());
     rig::consumer_uses(&stage, &stage.kratos_new);
     let before = writers.acknowledged();

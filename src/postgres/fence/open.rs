@@ -75,8 +75,9 @@ pub async fn open_target(session: &Session, generation: &str, epoch: i64, only_i
             literal(name)
         )
     });
+    // Whoever holds a table that belongs to it keeps it from opening for a moment, not for ever.
     let update = format!(
-        "SET LOCAL synchronous_commit = on;
+        "SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '1s';
          SELECT identity_migration.hold_epoch({epoch});
          UPDATE identity_migration.fence SET state = 'open'
          WHERE generation = {} AND state = 'closed' AND epoch = {epoch}

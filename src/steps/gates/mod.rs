@@ -31,7 +31,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         }
         Health::Down(_) => return starts_later(context),
     };
-    let migrated = context.app().release_of(&version).is_some_and(|release| release.is(&to)) || version == to;
+    let migrated = context.app().serves(&version, &to) || version == to;
     if !migrated {
         return wait(
             format!("the target's server is release {version}, its schema is release {to}"),

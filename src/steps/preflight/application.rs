@@ -1,10 +1,10 @@
 //! Checks of the two applications: releases, servers, identity schemas, order.
 
+use super::Facts;
 use super::contents::Counted;
 use super::judgement::{Judgement, bad, good, hint};
 use super::sides::listed;
 use super::typed::Typed;
-use super::{Facts, Side};
 use crate::apps::{Health, Readable, Recognised};
 use crate::migration::Order;
 
@@ -106,7 +106,7 @@ pub(super) fn source_serves(facts: &Facts) -> Judgement {
     };
     match (&side.schema, app.release_of(running)) {
         // An older server on a newer schema is "ready" too, so both are compared.
-        (Recognised::Release(name), Some(release)) if &release.name != name => bad(
+        (Recognised::Release(name), Some(_)) if !app.serves(running, name) => bad(
             format!("the source application is ready at {running}, its database has the schema of {name}"),
             format!("check that source-{} and source-database belong to the same application", app.name),
         ),
@@ -275,8 +275,7 @@ pub(super) fn migration_time(facts: &Facts) -> Judgement {
 
 pub(super) fn outage_limit(facts: &Facts) -> Judgement {
     let limit = facts.look.settings.outage_limit;
-    let inside =
-        facts.order().is_ok_and(|chosen| chosen.order == Order::Documented) && is_upgrade(&facts.source, &facts.target);
+    let inside = facts.order().is_ok_and(|chosen| chosen.order == Order::Documented) && is_upgrade(facts);
     let wanted = facts.migration_seconds() + DOCUMENTED_MARGIN;
     if !inside {
         good(format!("the lease is {limit} s; no schema migration falls into it"))
@@ -292,6 +291,8 @@ pub(super) fn outage_limit(facts: &Facts) -> Judgement {
 }
 
 /// Whether a schema migration lies ahead: not when the target already serves the source's schema.
-fn is_upgrade(source: &Side, target: &Side) -> bool {
-    !(source.schema == target.schema && target.running().is_some_and(|to| source.release() == Some(to)))
+fn is_upgrade(facts: &Facts) -> bool {
+    let (source, target) = (&facts.source, &facts.target);
+    let kept = |to| source.release().is_some_and(|from| facts.look.app.serves(to, from));
+    !(source.schema == target.schema && target.running().is_some_and(kept))
 }

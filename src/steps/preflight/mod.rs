@@ -148,7 +148,8 @@ impl Facts {
             return self.source.release();
         }
         let to = self.order().ok().and_then(|chosen| chosen.pair).map(|pair| pair.to);
-        to.or(self.target.running().filter(|to| Some(*to) != self.source.release()))
+        let kept = |to: &str| self.source.release().is_some_and(|from| self.look.app.serves(to, from));
+        to.or(self.target.running().filter(|to| !kept(to)))
     }
 
     /// Whether a schema migration of this release lies between source and target; one that may lie there counts.

@@ -31,7 +31,7 @@ pub fn choose(app: &App, choice: OrderChoice, from: Option<&str>, to: Option<&st
         return if choice == OrderChoice::MigrateFirst { Err(reason) } else { Ok(documented(reason)) };
     };
     // A target that still runs the source's release is to be refreshed; where to, nobody knows yet.
-    let to = to.filter(|to| app.release_of(to) != app.release_of(from) || app.release_of(to).is_none());
+    let to = to.filter(|to| !app.serves(to, from));
     let Some(to) = to else {
         let roads = earned_from(app, from);
         let reached = roads.iter().map(|road| road.to).collect::<Vec<_>>().join(" or ");
