@@ -6,7 +6,7 @@ use crate::apps::Messages;
 use crate::failpoint;
 use crate::migration::{Failure, Step};
 use crate::postgres::names::TableName;
-use crate::postgres::{Error, Session, inspect};
+use crate::postgres::{Error, Session};
 use serde_json::{Value, json};
 
 /// The note of how many messages are never sent.
@@ -58,11 +58,18 @@ pub(super) async fn opening(context: &mut Context<'_>, target: &Session) -> Resu
     if context.run()?.note(Step::HandOver, ABANDONED).is_some() {
         context.note(Step::HandOver, ABANDONED, Value::Null).await?;
     }
-    let tables = inspect::tables(target).await?;
-    let columns = tables.iter().find(|found| found.name == table).map_or(&[][..], |found| &found.columns);
     let mut sql = messages.give_back_sql(&table.sql());
-    if columns.iter().any(|column| column.name == messages.needed.0) {
+    if has_column(target, &table, messages.needed.0).await? {
         sql = format!("{sql}; {}", messages.complete_sql(&table.sql()));
     }
     Ok(Some(sql))
+}
+
+/// Looks into the catalog alone: whoever holds a table would hold up the hand-over.
+async fn has_column(target: &Session, table: &TableName, column: &str) -> Result<bool, Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class t ON t.oid = a.attrelid
+                              JOIN pg_namespace n ON n.oid = t.relnamespace
+                              WHERE n.nspname = $1 AND t.relname = $2 AND a.attname = $3 AND NOT a.attisdropped)";
+    let found = target.query_one(sql, &[&table.schema, &table.name, &column]).await;
+    Ok(found.map_err(Error::doing(format!("look at table {table} on {}", target.address)))?.get(0))
 }
