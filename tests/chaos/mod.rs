@@ -44,8 +44,8 @@ fn folder(name: &str) -> PathBuf {
 /// Plays these rounds, several stages side by side.
 fn play(seed: u64, mut rounds: Vec<u64>, lanes: usize, results: &Mutex<Results>) {
     let failures = results.lock().unwrap().failures();
-    // One stage with standbys serves them one after another.
-    rounds.sort_by_key(|round| (Plan::fails_over(*round), *round));
+    // A stage with standbys serves them one after another. They come first: a part that is played has its share of them.
+    rounds.sort_by_key(|round| (!Plan::fails_over(*round), *round));
     let (ahead, stages) = (Mutex::new(VecDeque::from(rounds)), AtomicUsize::new(0));
     let next = || ahead.lock().unwrap().pop_front();
     std::thread::scope(|scope| {
