@@ -16,8 +16,8 @@ test-all: setup
 	$(if $(ORY_BIN),,@echo "not run, for want of ORY_BIN: runbook::pairs")
 
 # Every pair of releases that may migrate its schema first, there and back in both orders, with servers from the folder
-# that ORY_BIN names: kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0, hydra-v25.4.0 and hydra-v26.2.0. A pair without its
-# servers fails, with their names.
+# that ORY_BIN names: kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0, hydra-v2.3.0-canonical (which answers v2.3.0),
+# hydra-v25.4.0 and hydra-v26.2.0. A pair without its servers fails, with their names.
 pairs: setup
 	cargo build --workspace --bins
 	cargo test --test main runbook::pairs -- --ignored

@@ -17,8 +17,8 @@ pub struct Messages {
     pub waiting: &'static [i32],
     /// The state of one that is never sent.
     pub abandoned: i32,
-    /// What a sender took to itself and did not begin to send, as a condition; and the state of one that nobody took.
-    /// Nobody else ever takes those.
+    /// What a sender took to itself and did not begin to send, as a condition: nobody else ever takes those. And the state
+    /// of one that nobody took.
     pub taken: (&'static str, i32),
     /// A column that later releases need a value in to send a message, and earlier ones do not have; and that value.
     pub needed: (&'static str, &'static str),
@@ -27,7 +27,7 @@ pub struct Messages {
 impl Messages {
     /// A query for the number of those that wait in that table.
     pub fn count_sql(&self, table: &str) -> String {
-        format!("SELECT count(*) FROM {} WHERE {}", table, self.waits())
+        format!("SELECT count(*) FROM {table} WHERE {}", self.waits())
     }
 
     /// Has none of them sent, ever.
@@ -63,6 +63,6 @@ impl Messages {
     }
 
     fn set(&self, table: &str, value: &str, condition: &str) -> String {
-        format!("UPDATE {} SET {} = {value} WHERE {condition}", table, ident(self.state))
+        format!("UPDATE {table} SET {} = {value} WHERE {condition}", ident(self.state))
     }
 }

@@ -161,9 +161,9 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
             super::catch_up::install_fills(context, &from, &to).await.map(|()| None)
         }
         (Recognised::Release(_), Recognised::Release(_)) => Ok(None),
-        (_, found) => Err(Failure::operator(
+        (from, to) => Err(Failure::operator(
             "follow on",
-            format!("the target's schema migration was cut off and left {found}"),
+            format!("the source has {from}, the target {to}, and late rows are not known to fit"),
             format!("run {}, then start again", context.command("rollback")),
         )),
     }

@@ -114,11 +114,7 @@ async fn rests(context: &mut Context<'_>, source: &Session, name: &str) -> Resul
     if way_back::revive(context, source, name, &state).await? != Revival::Leave {
         return Ok(None);
     }
-    Ok(Some(format!(
-        "{}; run ALTER SUBSCRIPTION {name} ENABLE there, in database {}, and this goes on",
-        way_back::disabled(source, name),
-        source.database
-    )))
+    Ok(Some(format!("{}, and this goes on", way_back::disabled(source, name))))
 }
 
 /// Commits a marker behind the last write of the target and waits until the source shows it and has flushed

@@ -340,7 +340,11 @@ pub async fn revive(
 
 /// What is said of a subscription that nothing of ours enables again.
 pub fn disabled(source: &Session, name: &str) -> String {
-    format!("subscription {name} is disabled on {}, by hand or after an error that the log there tells", source.address)
+    format!(
+        "subscription {name} is disabled on {}, by hand or after an error that the log there tells; run \
+         ALTER SUBSCRIPTION {name} ENABLE there, in database {}",
+        source.address, source.database
+    )
 }
 
 /// After the opening: is the way back still whole? Answers a record that says why not.
