@@ -4,7 +4,7 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::{follow, messages, observe, prepare};
 use crate::apps::{Health, Recognised};
-use crate::migration::{Failure, Order, Status, Step};
+use crate::migration::{Failure, Order, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
 use crate::postgres::{Session, inspect, reset};
 use serde_json::json;
@@ -125,6 +125,41 @@ pub async fn close_if_ended(context: &mut Context<'_>) -> Result<(), Failure> {
         prepare::close_target(context, Step::Migrate).await?;
     }
     Ok(())
+}
+
+/// A migration that was cut off exactly at a release on its way looks like one that ended there. Run again, it is known
+/// by the schema, which went on: the target opens for it once more.
+///
+/// # Errors
+/// The server's.
+pub async fn went_on(context: &Context<'_>, run: &Run, target: &Session) -> Result<Option<Record>, Failure> {
+    // Once the new server passed, nothing is left to migrate; before it, only what ended can go on.
+    if !run.is_done(Step::Migrate) || run.is_done(Step::Gates) || run.keeps.is_some() {
+        return Ok(None);
+    }
+    let (_, to) = super::catch_up::releases(context);
+    let found = observe::recognise(context.app(), target).await?;
+    if matches!(&found, Recognised::Release(now) if *now == to) || context.app().release_of(&to).is_none() {
+        return Ok(None);
+    }
+    let step = match run.order {
+        // The subscription runs again by now.
+        Order::MigrateFirst => Step::Pause,
+        Order::Documented => Step::Migrate,
+    };
+    let reason = format!("the target's schema was release {to} when its migration seemed to have ended, and is {found}");
+    Ok(Some(Record::Lost { step, reason }))
+}
+
+/// What else may be the cause where the target's server does not come: nothing tells a migration that was cut off at a
+/// release on its way from one that ends there.
+pub fn perhaps_cut_off(context: &Context<'_>, reached: &str) -> String {
+    let newest = context.app().releases().last().is_some_and(|newest| newest.is(reached));
+    let kept = super::refresh::kept_release(context).is_some();
+    match newest || kept || context.app().release_of(reached).is_none() {
+        true => String::new(),
+        false => format!("; if its release is newer than {reached}, its run-migration was cut off: run it again"),
+    }
 }
 
 /// Before the target follows again after a fence that was lifted in the documented order: its own migration must
