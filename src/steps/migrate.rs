@@ -147,7 +147,8 @@ pub async fn went_on(context: &Context<'_>, run: &Run, target: &Session) -> Resu
         Order::MigrateFirst => Step::Pause,
         Order::Documented => Step::Migrate,
     };
-    let reason = format!("the target's schema was release {to} when its migration seemed to have ended, and is {found}");
+    let reason =
+        format!("the target's schema was release {to} when its migration seemed to have ended, and is {found}");
     Ok(Some(Record::Lost { step, reason }))
 }
 

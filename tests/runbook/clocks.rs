@@ -70,8 +70,10 @@ fn nothing_is_lost_and_never_are_both_sides_open() {
         clock.jump(hours * HOUR).unwrap();
     }
     rig.want(Goal::RolledBack).unwrap();
-    rig.until("the source to open", LONG, |state, _| state.phase() != Phase::Reversing && state.phase() != Phase::Flipped)
-        .unwrap();
+    rig.until("the source to open", LONG, |state, _| {
+        state.phase() != Phase::Reversing && state.phase() != Phase::Flipped
+    })
+    .unwrap();
     writers.move_to(&rig.source_uri());
     assert_eq!(rig.settled(LONG).unwrap().phase(), Phase::Idle);
     let record = writers.stop().unwrap();

@@ -24,6 +24,7 @@ mod pairs;
 mod planted;
 mod refreshed;
 mod repair;
+mod replaced;
 mod restarts;
 mod rig;
 mod rollback;

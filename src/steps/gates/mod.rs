@@ -58,7 +58,9 @@ fn starts_later(context: &Context<'_>, to: &str) -> Answer {
     let cut_off = migrate::perhaps_cut_off(context, to);
     match context.app().kind {
         Kind::Kratos => wait(
-            format!("the target application {name} starts its server at its next hook (update-status at the latest){cut_off}"),
+            format!(
+                "the target application {name} starts its server at its next hook (update-status at the latest){cut_off}"
+            ),
             "",
         ),
         Kind::Hydra => wait(

@@ -201,6 +201,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// A dump of these databases goes into a new cluster at the same address: another system identifier, and no slots.
+    pub fn restore_anew(&self, databases: &[&str]) -> anyhow::Result<()> {
+        let pg_dump = postgresql_program(self.major, "pg_dump")?;
+        let dump = |name: &&str| run(Command::new(&pg_dump).arg("--create").arg("--dbname").arg(self.uri(name)));
+        let dumps: Vec<String> = databases.iter().map(dump).collect::<anyhow::Result<_>>()?;
+        self.stop(Mode::Fast)?;
+        let (data, old) = (self.data_path(), self.folder.path().join("data-before"));
+        fs::rename(&data, &old)?;
+        template::initialise(self.major, &data)?;
+        for file in ["postgresql.conf", "pg_hba.conf"] {
+            fs::copy(old.join(file), data.join(file))?;
+        }
+        fs::remove_dir_all(&old)?;
+        self.start_again()?;
+        dumps.iter().try_for_each(|dump| self.psql("postgres", dump).map(drop))
+    }
+
     /// The last lines of the server's log.
     pub fn log_tail(&self, lines: usize) -> String {
         let log = fs::read(self.log_path()).unwrap_or_default();
