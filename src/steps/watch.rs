@@ -245,15 +245,23 @@ async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>
     context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
     let leaks = fence::unfenced_tables(&target, &generation).await?;
     let leak = leaks.first().filter(|_| row.state != FenceState::Permanent);
-    if row.state != FenceState::Expired && !row.lapsed() && leak.is_none() {
+    let over = row.state == FenceState::Expired || row.lapsed();
+    let lost = match over || leak.is_some() || run.is_done(Step::ReverseDrain) {
+        true => None,
+        false => way_back::give_up_if_lost(context, &context.world.source("lease").await?, &target).await?,
+    };
+    if !over && leak.is_none() && lost.is_none() {
         return Ok(None);
     }
     let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
     fence::lift(&target, &generation, context.epoch, lock_timeout).await?;
-    subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
-    let why = match leak {
-        Some(table) => format!("the fence did not hold table {table} (a trigger dropped by hand?)"),
-        None => "its fence ended before the source was opened".to_owned(),
+    if lost.is_none() && run.way_back().is_ok() {
+        subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
+    }
+    let why = match (leak, lost) {
+        (Some(table), _) => format!("the fence did not hold table {table} (a trigger dropped by hand?)"),
+        (None, Some(lost)) => lost,
+        (None, None) => "its fence ended before the source was opened".to_owned(),
     };
     let reason = format!("writes go on on the target: {why}");
     Ok(Some(Record::Lifted { reason }))
