@@ -208,3 +208,39 @@ pub fn stop(charm_dir: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with these files, last touched so many seconds ago; less than none is in the future.
+    fn folder(name: &str, worker: i64, beat: Option<i64>) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("control-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let touch = |path: PathBuf, ago: i64| {
+            let by = Duration::from_secs(ago.unsigned_abs());
+            let at = if ago < 0 { SystemTime::now() + by } else { SystemTime::now() - by };
+            std::fs::File::create(path).unwrap().set_modified(at).unwrap();
+        };
+        touch(file_path(&folder), worker);
+        beat.into_iter().for_each(|ago| touch(beat_path(&folder), ago));
+        folder
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_no_frozen_worker() {
+        let hour = 3600;
+        for (name, worker, beat, frozen) in [
+            ("moves", hour, Some(0), false),
+            ("new", 0, Some(hour), false),
+            ("frozen", hour, Some(hour), true),
+            ("set-back-moves", -hour, Some(0), false),
+            ("set-back-frozen", -2 * hour, Some(-hour), true),
+            ("set-back-new", -hour, None, true),
+        ] {
+            let folder = folder(name, worker, beat);
+            assert_eq!(silence(&folder) >= FROZEN, frozen, "{name}: {:?}", silence(&folder));
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+}

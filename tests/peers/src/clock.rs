@@ -1,11 +1,11 @@
-//! A wall clock that jumps, for one process and what it starts: libfaketime (the package of that name) between the
+//! A wall clock that jumps, for a server of PostgreSQL and what it starts: libfaketime (the package of that name) between the
 //! program and the C library. Durations that programs measure with the monotonic clock stay what they are.
 
 use crate::folder::Folder;
 use crate::places::give_away;
 use anyhow::Context;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Where Debian and Ubuntu have it, in a folder per architecture; the variant for programs with several threads.
@@ -43,16 +43,6 @@ impl Clock {
         command.envs(self.variables());
     }
 
-    /// Puts a script in a program's place that starts it with this clock; the program is moved beside it.
-    pub fn rule_program(&self, program: &Path) -> anyhow::Result<()> {
-        let moved = program.with_extension("itself");
-        fs::rename(program, &moved)?;
-        let set: Vec<String> = self.variables().iter().map(|(name, value)| format!("{name}='{value}'")).collect();
-        let script = format!("#!/bin/sh\nexec env {} '{}' \"$@\"\n", set.join(" "), moved.display());
-        fs::write(program, script)?;
-        Ok(fs::set_permissions(program, fs::metadata(&moved)?.permissions())?)
-    }
-
     fn offset(&self) -> PathBuf {
         self.folder.path().join("offset")
     }
@@ -62,7 +52,7 @@ impl Clock {
             ("LD_PRELOAD", self.library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.offset().display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]
     }
 }
