@@ -179,7 +179,9 @@ impl<'a> Turn<'a> {
                 log::warn!("{}", steps::explain(&record));
                 // After an outage that ended too late, following goes on when it is asked for: that is no surprise.
                 let rests = state.active().is_some_and(steps::guard::rests_after_lift);
-                let failure = stops_the_request(&record).filter(|_| !rests || matches!(record, Record::Lifted { .. }));
+                let rehearsing = state.active().is_some_and(|run| run.rehearsing);
+                let failure = stops_the_request(&record, rehearsing)
+                    .filter(|_| !rests || matches!(record, Record::Lifted { .. }));
                 // An undo goes on whatever is lost meanwhile; a road back whose lease ran out is asked for again.
                 let undoes = state.phase() != Phase::Reversing;
                 self.record(state, record).await?;
@@ -218,6 +220,7 @@ impl<'a> Turn<'a> {
                 }
             }
             Next::Do(step) => self.step(step, state, live, trouble).await,
+            Next::Rehearse => self.record(state, Record::RehearsalStarted).await.map(|()| Duration::ZERO),
             Next::RollBack => self.roll_back(state, live, trouble).await,
             Next::TooLate => {
                 let sentence = state.active().map(plan::too_late).unwrap_or_default();
@@ -300,8 +303,8 @@ impl<'a> Turn<'a> {
             self.record(state, Record::Started { step }).await?;
         }
         self.sink.update(|p| p.step = step.name().to_owned());
-        let answer =
-            self.run(step == Step::Copy, state, live, |context| Box::pin(steps::perform(step, context))).await?;
+        let long = matches!(step, Step::Copy | Step::Prove);
+        let answer = self.run(long, state, live, |context| Box::pin(steps::perform(step, context))).await?;
         self.answered(step, answer, state, trouble, |output| Record::Done { step, output }).await
     }
 
@@ -427,10 +430,14 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What the watch found may mean that a person must ask again: writes are never stopped twice for one request, and a
-/// subscription that stopped is never enabled again unasked.
-fn stops_the_request(record: &Record) -> Option<Failure> {
+/// What the watch found may mean that a person must ask again: writes are never stopped twice for one request, a
+/// subscription that stopped is never enabled again unasked, and nothing is rehearsed twice.
+fn stops_the_request(record: &Record, rehearsing: bool) -> Option<Failure> {
     match record {
+        Record::Lost { step: Step::Copy, reason } if rehearsing => {
+            let cure = "run replicate, which gives the target the source's schema back and has it follow again";
+            Some(Failure::operator("end the rehearsal", reason, cure).cured_by("replicate"))
+        }
         Record::Lifted { reason } => {
             Some(Failure::operator("keep writes stopped", reason, "run show, then the action again"))
         }
