@@ -21,6 +21,7 @@ mod native;
 mod pairs;
 mod planted;
 mod refreshed;
+mod rehearse;
 mod repair;
 mod restarts;
 mod rig;
