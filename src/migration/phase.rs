@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! idle → prepared → copying → following → fenced → drained → opened → flipped → finalized
-//!                          ↑      ↕ migrating ↔ drained (after the drain, in the documented order)
-//!                          └───────── migrating (a rehearsal ends: the target gets schema and rows back)
+//!                      ↑          ↕ migrating ↔ drained (after the drain, in the documented order)
+//!                      └──────────── migrating (a rehearsal ends: the target gets its schema back, and its rows)
 //! every phase up to drained → rolling-back → idle
 //! opened, flipped → reversing → rolling-back → idle
 //! ```

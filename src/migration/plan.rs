@@ -210,8 +210,12 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
         Goal::Rehearsed => match phase {
             _ if run.is_some_and(|run| run.rehearsing) => Ok(()),
             Phase::Opened | Phase::Flipped => refuse("users are already on the target", usual_next(state)),
-            Phase::Fenced | Phase::Drained => refuse("writes are stopped, and no rehearsal is worth that", usual_next(state)),
-            Phase::Migrating => refuse("the target's schema migration is under way, and is no rehearsal", "run-migration"),
+            Phase::Fenced | Phase::Drained => {
+                refuse("writes are stopped, and no rehearsal is worth that", usual_next(state))
+            }
+            Phase::Migrating => {
+                refuse("the target's schema migration is under way, and is no rehearsal", "run-migration")
+            }
             _ if run.is_some_and(|run| run.keeps.is_some()) => {
                 refuse("the target keeps the source's release, so no schema is migrated", usual_next(state))
             }

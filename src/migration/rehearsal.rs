@@ -72,7 +72,8 @@ impl Rehearsed {
             Some(seconds) => format!("took {seconds:.1} s"),
             None => "was not seen to begin".to_owned(),
         };
-        let mut said = format!("the schema migration from {} to {} {}", self.from, self.to, took(self.migration_seconds));
+        let mut said =
+            format!("the schema migration from {} to {} {}", self.from, self.to, took(self.migration_seconds));
         if let Some(seconds) = self.serving_seconds {
             said.push_str(&format!(", and the new server had passed every gate {seconds:.1} s after its begin"));
         }
@@ -82,7 +83,9 @@ impl Rehearsed {
         });
         match self.outage_seconds(order) {
             Some(seconds) => said.push_str(&format!("; {}", met(seconds, traffic))),
-            None if order == Order::MigrateFirst => said.push_str("; it is no part of the outage in the order migrate-first"),
+            None if order == Order::MigrateFirst => {
+                said.push_str("; it is no part of the outage in the order migrate-first")
+            }
             None => {}
         }
         said

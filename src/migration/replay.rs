@@ -181,7 +181,8 @@ impl Run {
 
     /// True once the target's schema is another, or may be, and that counts.
     pub fn has_begun_to_migrate(&self) -> bool {
-        !self.rehearsing && (self.status(Step::Pause) != Status::Pending || self.status(Step::Migrate) != Status::Pending)
+        !self.rehearsing
+            && (self.status(Step::Pause) != Status::Pending || self.status(Step::Migrate) != Status::Pending)
     }
 
     /// The runbook.
@@ -438,7 +439,9 @@ impl Run {
                 self.reopen_from(Step::Fence)?;
                 self.go(Some(Phase::Following))
             }
-            Record::RehearsalStarted if self.rehearsing || self.has_begun_to_migrate() || !self.is_done(Step::Follow) => {
+            Record::RehearsalStarted
+                if self.rehearsing || self.has_begun_to_migrate() || !self.is_done(Step::Follow) =>
+            {
                 Err(format!("a rehearsal does not fit in phase {}", self.phase))
             }
             Record::RehearsalStarted => {
@@ -627,7 +630,10 @@ mod tests {
             let state = play(records.clone()).unwrap();
             assert_eq!(state.phase(), Phase::Following);
             let found = state.rehearsed.unwrap();
-            assert_eq!((found.migration_seconds, found.rows_verified, found.run.as_str()), (Some(2.5), Some(7), "0badcafe"));
+            assert_eq!(
+                (found.migration_seconds, found.rows_verified, found.run.as_str()),
+                (Some(2.5), Some(7), "0badcafe")
+            );
             // Once more, and then for good.
             records.push(Record::RehearsalStarted);
             play(records.clone()).unwrap();

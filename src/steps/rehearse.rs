@@ -43,7 +43,10 @@ pub async fn reset(context: &mut Context<'_>) -> Answer {
     let (source, target) = (context.world.source("reset").await?, context.world.target("reset").await?);
     if !migrate::is_closed(context).await? {
         if migrate::is_running(context, &target).await? {
-            return wait("the target application's schema migration still runs; the target is reset when it has ended", "");
+            return wait(
+                "the target application's schema migration still runs; the target is reset when it has ended",
+                "",
+            );
         }
         prepare::close_target(context, Step::Migrate).await?;
     }
