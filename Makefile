@@ -32,7 +32,8 @@ chaos: setup
 	N="$(or $(N),1000)" SEED="$(SEED)" ROUND="$(ROUND)" LANES="$(LANES)" \
 		cargo test --test main chaos::rounds -- --exact --ignored --nocapture
 
-# The whole story on two clusters with live writers; ORDER=documented plays the other order.
+# The whole story on two clusters with live writers; ORDER=documented plays the other order, ORDER=both both of them
+# one after the other, and tells how long nobody could write in each.
 # The figures are left in target/demo/summary.json.
 demo: setup
 	cargo build --workspace --bins

@@ -105,6 +105,8 @@ pub fn after_failure(request: Option<&Request>, state: &State) -> String {
     let Some(request) = request else { return usual.to_owned() };
     let action = &request.action;
     match request.goal {
+        // Nobody comes back before the way back is made anew.
+        Goal::RolledBack if state.active().is_some_and(Run::may_mend) => usual.to_owned(),
         Goal::RolledBack | Goal::Finalized => action.clone(),
         goal @ Goal::Drained if plan::admit(action, goal, state).is_ok() => request.again(action),
         _ => request.again(usual),

@@ -5,7 +5,7 @@ use super::context::{Answer, Context, Outcome, wait};
 use super::{follow, messages, observe, prepare};
 use crate::apps::{self, Health, Recognised};
 use crate::migration::plan::LATE_ROWS_FIT;
-use crate::migration::{Failure, Order, Status, Step};
+use crate::migration::{Failure, Order, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
 use crate::postgres::reset::{self, Rows};
 use crate::postgres::{Error, Session, inspect};
@@ -58,16 +58,19 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             follow::stop(context).await?;
         }
         let target = context.world.target("migrate").await?;
+        context.live.unmigrated_at = None;
+        let begins = observe::recognise(context.app(), &target).await? == Recognised::Release(from.clone());
+        // What goes on after it was cut off cannot be measured as a whole.
+        let begun = if begins { Value::Null } else { json!("before") };
+        if begun != noted_begin(context)? {
+            context.note(Step::Migrate, BEGUN, begun).await?;
+        }
         let generation = open_generation(context).await?;
         // A subscription that is still enabled here would be a defect of the runbook: then it is refused.
         let only_if = OpenOnlyIf { first: messages::holding(context)?, ..OpenOnlyIf::default() };
         match fence::open_target(&target, &generation, context.epoch, &only_if).await? {
             Opening::Open => {}
             Opening::Refused(found) => return Err(Failure::retry("open the target for its migration", found)),
-        }
-        context.live.unmigrated_at = None;
-        if noted_begin(context)?.is_some() {
-            context.note(Step::Migrate, BEGUN, Value::Null).await?;
         }
         context.note(Step::Migrate, "opened-at", json!(now_ms())).await?;
     }
@@ -76,7 +79,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let runs = is_running(context, &target).await?;
     if !runs && observe::recognise(context.app(), &target).await? == Recognised::Release(from.clone()) {
         context.live.unmigrated_at = Some(looked);
-    } else if noted_begin(context)?.is_none() {
+    } else if noted_begin(context)?.is_null() {
         context.note(Step::Migrate, BEGUN, json!(looked)).await?;
     }
     if runs {
@@ -89,14 +92,17 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     wait(format!("the target application {name} has to migrate its schema{took}"), command)
 }
 
-fn noted_begin(context: &Context<'_>) -> Result<Option<i64>, Failure> {
-    Ok(context.run()?.note(Step::Migrate, BEGUN).and_then(Value::as_i64))
+fn noted_begin(context: &Context<'_>) -> Result<Value, Failure> {
+    Ok(context.run()?.note(Step::Migrate, BEGUN).cloned().unwrap_or_default())
 }
 
 /// When the migration that has ended began: when it was first seen, or, where it was too short for that, when it was seen
 /// not to have begun. `None` when nobody looked then.
 fn begun_at(context: &Context<'_>) -> Result<Option<i64>, Failure> {
-    Ok(noted_begin(context)?.or(context.live.unmigrated_at))
+    match noted_begin(context)? {
+        Value::Null => Ok(context.live.unmigrated_at),
+        noted => Ok(noted.as_i64()),
+    }
 }
 
 /// Has the target application migrate its schema from this release.
@@ -157,6 +163,42 @@ pub async fn close_if_ended(context: &mut Context<'_>) -> Result<(), Failure> {
         prepare::close_target(context, Step::Migrate).await?;
     }
     Ok(())
+}
+
+/// A migration that was cut off exactly at a release on its way looks like one that ended there. Run again, it is known
+/// by the schema, which went on: the target opens for it once more.
+///
+/// # Errors
+/// The server's.
+pub async fn went_on(context: &Context<'_>, run: &Run, target: &Session) -> Result<Option<Record>, Failure> {
+    // Once the new server passed, nothing is left to migrate; before it, only what ended can go on.
+    if !run.is_done(Step::Migrate) || run.is_done(Step::Gates) || run.keeps.is_some() {
+        return Ok(None);
+    }
+    let (_, to) = super::catch_up::releases(context);
+    let found = observe::recognise(context.app(), target).await?;
+    if matches!(&found, Recognised::Release(now) if *now == to) || context.app().release_of(&to).is_none() {
+        return Ok(None);
+    }
+    let step = match run.order {
+        Order::Documented if !run.rehearsing => Step::Migrate,
+        // The subscription runs again by now.
+        Order::Documented | Order::MigrateFirst => Step::Pause,
+    };
+    let reason =
+        format!("the target's schema was release {to} when its migration seemed to have ended, and is {found}");
+    Ok(Some(Record::Lost { step, reason }))
+}
+
+/// What else may be the cause where the target's server does not come: nothing tells a migration that was cut off at a
+/// release on its way from one that ends there.
+pub fn perhaps_cut_off(context: &Context<'_>, reached: &str) -> String {
+    let newest = context.app().releases().last().is_some_and(|newest| newest.is(reached));
+    let kept = super::refresh::kept_release(context).is_some();
+    match newest || kept || context.app().release_of(reached).is_none() {
+        true => String::new(),
+        false => format!("; if its release is newer than {reached}, its run-migration was cut off: run it again"),
+    }
 }
 
 /// Before the target follows again after a fence that was lifted in the documented order: its own migration must

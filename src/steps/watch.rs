@@ -3,7 +3,7 @@
 
 use super::context::Context;
 use super::prepare::forward;
-use super::{apply, guard, observe, reverse, room, way_back};
+use super::{apply, guard, migrate, observe, reverse, room, way_back};
 use crate::migration::{Class, Failure, Goal, Order, Phase, Record, Run, Side, Status, Step};
 use crate::postgres::fence::{self, FenceState};
 use crate::postgres::{Error, Session, slot, subscription};
@@ -89,6 +89,9 @@ async fn look(
     if run.status(Step::Follow) == Status::Pending || !run.is_done(Step::Copy) {
         return Ok(None);
     }
+    if let Some(record) = migrate::went_on(context, run, target).await? {
+        return Ok(Some(record));
+    }
     count_writes(context, source).await?;
     let altered = guard::altered(context, run, source).await?;
     match replication(context, run, source, target, altered.as_deref()).await? {
@@ -114,7 +117,7 @@ async fn count_writes(context: &mut Context<'_>, source: &Session) -> Result<(),
     let counted = source.query_one(sql, &[]).await;
     let rows = counted.map_err(Error::doing(format!("count writes on {}", source.address)))?.get(0);
     let mut traffic = context.store.traffic().await?;
-    traffic.see(super::migrate::now_ms(), rows);
+    traffic.see(migrate::now_ms(), rows);
     Ok(context.store.keep_traffic(&traffic).await?)
 }
 
@@ -157,7 +160,7 @@ async fn lease(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, F
     let Some(row) = fence::state(&source, &generation).await? else {
         return row_gone(context, run, &source, &generation).await;
     };
-    let until = row.remaining_ms.map(|left| super::migrate::now_ms() + left);
+    let until = row.remaining_ms.map(|left| migrate::now_ms() + left);
     context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
     let over = row.state == FenceState::Expired || row.lapsed();
     if !run.is_done(Step::Fence) {
@@ -180,7 +183,7 @@ async fn ended(context: &mut Context<'_>, run: &Run, reason: String) -> Result<R
     }
     if run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending && run.keeps.is_none() {
         // The target went on to another schema: `follow` sees to that before the subscription goes on.
-        super::migrate::close_if_ended(context).await?;
+        migrate::close_if_ended(context).await?;
         context.note(Step::Follow, super::follow::RESTS, serde_json::json!(true)).await?;
     } else {
         // A hand-over that was begun had stopped it; the target was not opened, and now never is.
@@ -238,19 +241,27 @@ async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>
     };
     let target = context.world.target("lease").await?;
     let Some(row) = fence::state(&target, &generation).await? else { return Ok(None) };
-    let until = row.remaining_ms.map(|left| super::migrate::now_ms() + left);
+    let until = row.remaining_ms.map(|left| migrate::now_ms() + left);
     context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
     let leaks = fence::unfenced_tables(&target, &generation).await?;
     let leak = leaks.first().filter(|_| row.state != FenceState::Permanent);
-    if row.state != FenceState::Expired && !row.lapsed() && leak.is_none() {
+    let over = row.state == FenceState::Expired || row.lapsed();
+    let lost = match over || leak.is_some() || run.is_done(Step::ReverseDrain) {
+        true => None,
+        false => way_back::give_up_if_lost(context, &context.world.source("lease").await?, &target).await?,
+    };
+    if !over && leak.is_none() && lost.is_none() {
         return Ok(None);
     }
     let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
     fence::lift(&target, &generation, context.epoch, lock_timeout).await?;
-    subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
-    let why = match leak {
-        Some(table) => format!("the fence did not hold table {table} (a trigger dropped by hand?)"),
-        None => "its fence ended before the source was opened".to_owned(),
+    if lost.is_none() && run.way_back().is_ok() {
+        subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
+    }
+    let why = match (leak, lost) {
+        (Some(table), _) => format!("the fence did not hold table {table} (a trigger dropped by hand?)"),
+        (None, Some(lost)) => lost,
+        (None, None) => "its fence ended before the source was opened".to_owned(),
     };
     let reason = format!("writes go on on the target: {why}");
     Ok(Some(Record::Lifted { reason }))

@@ -12,8 +12,9 @@ use crate::migration::{Failure, Goal, Record, Run, Side, Step};
 use crate::postgres::names::{PREFIX, RunId, TableName};
 use crate::postgres::publication::PublishedTable;
 use crate::postgres::reverse::{self, Reversal};
+use crate::postgres::slot::SlotState;
 use crate::postgres::subscription::{SubscriptionSpec, SubscriptionState};
-use crate::postgres::{Error, Password, Server, Session, inspect, publication, reach, slot, subscription};
+use crate::postgres::{Error, Password, Server, Session, fence, inspect, publication, reach, slot, subscription};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -347,6 +348,52 @@ pub fn disabled(source: &Session, name: &str) -> String {
     )
 }
 
+/// The target's slot and the source's subscription, where both are there and what flowed back cannot be missing; else
+/// why the way back is lost.
+async fn whole(
+    run: &Run,
+    name: &str,
+    source: &Session,
+    target: &Session,
+) -> Result<Result<(SlotState, SubscriptionState), String>, Failure> {
+    if let Some(found) = observe::another_cluster(run, Side::Target, target).await? {
+        return Ok(Err(found));
+    }
+    let Some(seen) = slot::observe(target, name).await? else {
+        return Ok(Err(format!("replication slot {name} is gone on {}", target.address)));
+    };
+    if seen.wal_status.as_deref() == Some("lost") {
+        return Ok(Err(format!("replication slot {name} lost the WAL it needs on {}", target.address)));
+    }
+    // What was applied and confirmed before its failover may be missing there.
+    if let Some(found) = observe::another_cluster(run, Side::Source, source).await? {
+        return Ok(Err(found));
+    }
+    Ok(match subscription::state(source, name).await? {
+        Some(state) => Ok((seen, state)),
+        None => Err(format!("subscription {name} is gone on {}", source.address)),
+    })
+}
+
+/// On the road back, before the source has everything: nobody is kept waiting for a drain that cannot end. A way back that
+/// is lost is noted, and writes go on on the target. Answers why.
+///
+/// # Errors
+/// The servers'.
+pub async fn give_up_if_lost(
+    context: &mut Context<'_>,
+    source: &Session,
+    target: &Session,
+) -> Result<Option<String>, Failure> {
+    let name = reverse_name(context)?;
+    let Err(reason) = whole(context.run()?, &name, source, target).await? else { return Ok(None) };
+    note_lost(context, json!(reason)).await?;
+    let generation = super::reverse::generation(context).unwrap_or_default();
+    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+    fence::lift(target, &generation, context.epoch, lock_timeout).await?;
+    Ok(Some(reason))
+}
+
 /// After the opening: is the way back still whole? Answers a record that says why not.
 ///
 /// # Errors
@@ -360,21 +407,9 @@ pub async fn watch(
     let lost =
         |reason: String| Ok(Some(Record::Noted { step: Step::WayBack, name: LOST.to_owned(), value: json!(reason) }));
     let name = reverse_name(context)?;
-    if let Some(found) = observe::another_cluster(run, Side::Target, target).await? {
-        return lost(found);
-    }
-    let Some(seen) = slot::observe(target, &name).await? else {
-        return lost(format!("replication slot {name} is gone on {}", target.address));
-    };
-    if seen.wal_status.as_deref() == Some("lost") {
-        return lost(format!("replication slot {name} lost the WAL it needs on {}", target.address));
-    }
-    // What was applied and confirmed before its failover may be missing there.
-    if let Some(found) = observe::another_cluster(run, Side::Source, source).await? {
-        return lost(found);
-    }
-    let Some(state) = subscription::state(source, &name).await? else {
-        return lost(format!("subscription {name} is gone on {}", source.address));
+    let (seen, state) = match whole(run, &name, source, target).await? {
+        Ok(whole) => whole,
+        Err(reason) => return lost(reason),
     };
     if let Some(found) = super::room::give_up_if_full(context, target, Some(source), &name, &seen).await? {
         return lost(found);

@@ -118,11 +118,11 @@ pub fn beat(charm_dir: &Path) {
     }
 }
 
-/// How long ago the worker was started or showed a sign of life.
+/// How long ago the worker was started or showed a sign of life. What lies in the future was left before the clock was
+/// set back and tells nothing: a worker that moves has left another one since.
 fn silence(charm_dir: &Path) -> Duration {
-    let touched = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    let last = touched(file_path(charm_dir)).max(touched(beat_path(charm_dir)));
-    last.and_then(|last| last.elapsed().ok()).unwrap_or_default()
+    let ago = |path: PathBuf| std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    [file_path(charm_dir), beat_path(charm_dir)].into_iter().filter_map(ago).min().unwrap_or(FROZEN)
 }
 
 /// True while the worker's file names this process. A file that is gone or names another means that no hook would

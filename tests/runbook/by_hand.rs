@@ -81,7 +81,7 @@ pub fn looked_again(rig: &Rig) {
 }
 
 /// Waits until the journal says that something was lost, and says what.
-fn lost(rig: &Rig) -> String {
+pub fn lost(rig: &Rig) -> String {
     let state =
         rig.until("the loss to be noticed", LONG, |state, _| state.active().is_some_and(|run| !run.follows())).unwrap();
     assert_eq!(state.phase(), Phase::Following);
@@ -89,7 +89,7 @@ fn lost(rig: &Rig) -> String {
 }
 
 /// A late write arrives on the target.
-fn assert_follows(rig: &Rig) {
+pub fn assert_follows(rig: &Rig) {
     rig.on_source("UPDATE public.identities SET metadata_admin = jsonb_build_object('at', clock_timestamp()) WHERE id = (SELECT min(id::text)::uuid FROM public.identities)").unwrap();
     let sql = "SELECT metadata_admin FROM public.identities ORDER BY id::text LIMIT 1";
     let wanted = rig.on_source(sql).unwrap();

@@ -13,8 +13,8 @@ fn settings() -> Settings {
     Settings { outage_limit: 600, ..Settings::default() }
 }
 
-/// Drops the slot that keeps what the source has to get, and waits until that is said.
-fn lose(rig: &Rig) -> State {
+/// Drops the slot that keeps what the source has to get.
+fn drop_slot(rig: &Rig) {
     let slot = rig.on_target("SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%reverse'").unwrap();
     wait_for("the slot to be dropped", LONG, || {
         rig.on_target(&format!(
@@ -23,6 +23,11 @@ fn lose(rig: &Rig) -> State {
         ))
     })
     .unwrap();
+}
+
+/// The same, and waits until that is said.
+fn lose(rig: &Rig) -> State {
+    drop_slot(rig);
     let lost = rig.until("the way back to be lost", LONG, |state, _| {
         state.active().is_some_and(|run| run.way_back().is_err_and(|why| why.contains("gone")))
     });
@@ -91,6 +96,22 @@ fn a_way_back_that_was_lost_is_made_anew_and_leads_back() {
     heard(&writers);
     stands(&rig, &rig.reach_with(Goal::Following, &settings()));
 
+    // On the road back too, when nobody can write any more: they go on at once, and the same leads back.
+    for place in ["record-after/done/reverse-fence", "record-before/done/reverse-drain"] {
+        rig.stop_at(place).unwrap();
+        rig.want_with(Goal::RolledBack, settings()).unwrap();
+        rig.stopped_at(place).unwrap();
+        drop_slot(&rig);
+        rig.go_on().unwrap();
+        if place.starts_with("record-before") {
+            // Everything was brought back before: the slot is needed no more.
+            break;
+        }
+        let told = rig.refused();
+        assert!(told.contains("is gone on") && told.contains("run juju run coordinator/leader replicate"), "{told}");
+        heard(&writers);
+        stands(&rig, &rig.reach_with(Goal::Following, &settings()));
+    }
     users_return(&rig, writers, &settings());
     assert_eq!(rig.left_behind().unwrap(), Vec::<String>::new());
     rig.assert_equal_schemas();

@@ -4,7 +4,9 @@
 mod altered;
 mod by_hand;
 mod by_hand_elsewhere;
+mod clocks;
 mod copy_kills;
+mod cut_off;
 mod differential;
 mod failover;
 mod fence_by_hand;
@@ -23,6 +25,7 @@ mod planted;
 mod refreshed;
 mod rehearse;
 mod repair;
+mod replaced;
 mod restarts;
 mod rig;
 mod rollback;

@@ -5,7 +5,7 @@ mod hydra;
 mod kratos;
 
 use super::context::{Answer, Context, Outcome, wait};
-use super::observe;
+use super::{migrate, observe};
 use crate::apps::{Health, Kind, Readable};
 use crate::migration::{Failure, Step};
 use crate::postgres::names::TableName;
@@ -27,9 +27,10 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let version = match observe::target_health(context).await {
         Health::Ready { version } => version,
         Health::NotReady { pending } => {
-            return wait(format!("the target's server is not ready yet: {pending}"), "");
+            let else_ = migrate::perhaps_cut_off(context, &to);
+            return wait(format!("the target's server is not ready yet: {pending}{else_}"), "");
         }
-        Health::Down(_) => return starts_later(context),
+        Health::Down(_) => return starts_later(context, &to),
     };
     let migrated = context.app().serves(&version, &to) || version == to;
     if !migrated {
@@ -51,18 +52,21 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 }
 
 /// When a server that is down comes up: by itself, or by what a person relates.
-fn starts_later(context: &Context<'_>) -> Answer {
+fn starts_later(context: &Context<'_>, to: &str) -> Answer {
     let target = &context.applications.target;
     let name = &target.name;
+    let cut_off = migrate::perhaps_cut_off(context, to);
     match context.app().kind {
         Kind::Kratos => wait(
-            format!("the target application {name} starts its server at its next hook (update-status at the latest)"),
+            format!(
+                "the target application {name} starts its server at its next hook (update-status at the latest){cut_off}"
+            ),
             "",
         ),
         Kind::Hydra => wait(
             format!(
                 "the target application {name} is down: it starts at its next hook once it has a public-route and a login \
-                 UI (ui-endpoint-info); its status tells which it lacks"
+                 UI (ui-endpoint-info); its status tells which it lacks{cut_off}"
             ),
             format!("juju status {}{name}", target.model_flag()),
         ),

@@ -5,6 +5,7 @@
 //! The programs come from `tests/peers/setup`.
 
 mod blocking;
+pub mod clock;
 pub mod cluster;
 pub mod compare;
 mod encode;

@@ -6,6 +6,7 @@
 mod template;
 mod tls;
 
+use crate::clock::Clock;
 use crate::folder::Folder;
 use crate::places::{give_away, postgresql_program, run, unprivileged};
 use crate::ports::Port;
@@ -18,7 +19,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The superuser of every cluster, named as in Charmed PostgreSQL.
@@ -45,6 +46,7 @@ pub struct Builder {
     major: u32,
     settings: Vec<(String, String)>,
     tls: bool,
+    clock: Option<Arc<Clock>>,
 }
 
 impl Builder {
@@ -60,11 +62,18 @@ impl Builder {
         self
     }
 
+    /// Has the server see this clock, also when it is started again.
+    pub fn clock(mut self, clock: &Arc<Clock>) -> Self {
+        self.clock = Some(Arc::clone(clock));
+        self
+    }
+
     pub fn start(self) -> anyhow::Result<Cluster> {
         let folder = Folder::create()?;
         template::copy(self.major, &folder.path().join("data"))?;
         let ca_pem = if self.tls { Some(tls::certificate(folder.path())?) } else { None };
-        let cluster = Cluster { major: self.major, port: Port::reserve()?, server: Mutex::new(None), ca_pem, folder };
+        let (port, server) = (Port::reserve()?, Mutex::new(None));
+        let cluster = Cluster { major: self.major, port, server, ca_pem, clock: self.clock, folder };
         cluster.configure(&self.settings)?;
         cluster.start_again()?;
         Ok(cluster)
@@ -78,6 +87,7 @@ pub struct Cluster {
     port: Port,
     server: Mutex<Option<Child>>,
     ca_pem: Option<String>,
+    clock: Option<Arc<Clock>>,
     folder: Folder,
 }
 
@@ -91,11 +101,12 @@ impl Cluster {
     pub fn elsewhere(major: u32, port: u16) -> anyhow::Result<Self> {
         let folder = Folder::create()?;
         fs::write(folder.path().join("log"), "")?;
-        Ok(Self { major, port: Port::kept_elsewhere(port), server: Mutex::new(None), ca_pem: None, folder })
+        let port = Port::kept_elsewhere(port);
+        Ok(Self { major, port, server: Mutex::new(None), ca_pem: None, clock: None, folder })
     }
 
     pub fn builder(major: u32) -> Builder {
-        Builder { major, settings: Vec::new(), tls: false }
+        Builder { major, settings: Vec::new(), tls: false, clock: None }
     }
 
     pub fn major(&self) -> u32 {
@@ -190,6 +201,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// A dump of these databases goes into a new cluster at the same address: another system identifier, and no slots.
+    pub fn restore_anew(&self, databases: &[&str]) -> anyhow::Result<()> {
+        let pg_dump = postgresql_program(self.major, "pg_dump")?;
+        let dump = |name: &&str| run(Command::new(&pg_dump).arg("--create").arg("--dbname").arg(self.uri(name)));
+        let dumps: Vec<String> = databases.iter().map(dump).collect::<anyhow::Result<_>>()?;
+        self.stop(Mode::Fast)?;
+        let (data, old) = (self.data_path(), self.folder.path().join("data-before"));
+        fs::rename(&data, &old)?;
+        template::initialise(self.major, &data)?;
+        for file in ["postgresql.conf", "pg_hba.conf"] {
+            fs::copy(old.join(file), data.join(file))?;
+        }
+        fs::remove_dir_all(&old)?;
+        self.start_again()?;
+        dumps.iter().try_for_each(|dump| self.psql("postgres", dump).map(drop))
+    }
+
     /// The last lines of the server's log.
     pub fn log_tail(&self, lines: usize) -> String {
         let log = fs::read(self.log_path()).unwrap_or_default();
@@ -238,7 +266,11 @@ impl Cluster {
         let program = postgresql_program(self.major, "postgres")?;
         // The loadable modules look for libpq where the package was built.
         let libraries = program.with_file_name("../lib");
-        let mut child = unprivileged(program)
+        let mut command = unprivileged(program);
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
+        let mut child = command
             .env("LD_LIBRARY_PATH", libraries)
             .arg("-D")
             .arg(self.data_path())

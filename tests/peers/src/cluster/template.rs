@@ -41,7 +41,6 @@ pub fn copy(major: u32, data: &Path) -> anyhow::Result<()> {
 
 /// The template of a version, made by whoever comes first.
 fn template(major: u32) -> anyhow::Result<PathBuf> {
-    let initdb = postgresql_program(major, "initdb")?;
     let version = fs::read_link(peers_root().join(format!("postgresql/{major}")))?;
     let templates = peers_root().join("templates");
     unprivileged_folder(&templates)?;
@@ -55,21 +54,27 @@ fn template(major: u32) -> anyhow::Result<PathBuf> {
     if building.exists() {
         fs::remove_dir_all(&building)?;
     }
-    let password = templates.join(format!(".{major}.password"));
-    fs::write(&password, PASSWORD)?;
-    give_away(&password)?;
-    run(unprivileged(initdb)
-        .current_dir(&templates)
-        .arg("-D")
-        .arg(&building)
-        .args(["-U", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"])
-        .args(["--data-checksums", "--no-sync"])
-        .arg(format!("--pwfile={}", password.display())))?;
-    fs::remove_file(&password)?;
+    initialise(major, &building)?;
     let configuration = building.join("postgresql.conf");
     let shipped = fs::read_to_string(&configuration)?;
     fs::write(&configuration, shipped + SETTINGS)?;
     fs::write(building.join("pg_hba.conf"), ACCESS)?;
     fs::rename(&building, &template)?;
     Ok(template)
+}
+
+/// A new cluster with an identifier of its own, configured like none yet.
+pub fn initialise(major: u32, data: &Path) -> anyhow::Result<()> {
+    let initdb = postgresql_program(major, "initdb")?;
+    let password = data.with_extension("password");
+    fs::write(&password, PASSWORD)?;
+    give_away(&password)?;
+    run(unprivileged(initdb)
+        .current_dir(data.parent().unwrap_or(data))
+        .arg("-D")
+        .arg(data)
+        .args(["-U", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"])
+        .args(["--data-checksums", "--no-sync"])
+        .arg(format!("--pwfile={}", password.display())))?;
+    Ok(fs::remove_file(&password)?)
 }
