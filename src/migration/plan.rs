@@ -379,6 +379,56 @@ mod tests {
     use super::*;
     use crate::migration::{Entry, Record};
 
+    /// A run of a rehearsal with these steps done, the schema migration with this output, and this asked for.
+    fn rehearsing(done: &[Step], fits: bool, goal: Goal) -> State {
+        let begun = Record::RunStarted {
+            run: "0badcafe".into(),
+            order: Order::Documented,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        };
+        let mut records = vec![begun];
+        for (place, step) in done.iter().copied().enumerate() {
+            if place == 5 {
+                records.push(Record::RehearsalStarted);
+            }
+            records.push(Record::Started { step });
+            records.push(Record::Done { step, output: serde_json::json!({LATE_ROWS_FIT: fits}) });
+        }
+        records.push(Record::Requested(Request::plain("test", goal)));
+        let entry = |(seq, record)| Entry { seq: seq as i64 + 1, at: 0, record };
+        State::replay(&records.into_iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_rehearsal_catches_up_and_compares_only_where_late_rows_fit() {
+        let migrated = &REHEARSAL[..7];
+        let wanted = Goal::Rehearsed;
+        assert_eq!(next(&rehearsing(migrated, true, wanted)), Next::Do(Step::CatchUp));
+        assert_eq!(next(&rehearsing(migrated, false, wanted)), Next::Do(Step::Gates));
+        let passed = [migrated, &[Step::Gates]].concat();
+        assert_eq!(next(&rehearsing(&passed, false, wanted)), Next::Do(Step::Reset));
+        // Wanted no more, it is taken back at once; before its declaration nothing is.
+        assert_eq!(next(&rehearsing(migrated, true, Goal::Following)), Next::Do(Step::Reset));
+        assert_eq!(next(&rehearsing(&REHEARSAL[..5], true, Goal::Following)), Next::Reached);
+        assert_eq!(next(&rehearsing(&REHEARSAL[..5], true, wanted)), Next::Rehearse);
+        assert_eq!(next(&rehearsing(migrated, true, Goal::RolledBack)), Next::RollBack);
+    }
+
+    #[test]
+    fn beside_a_rehearsal_nothing_is_admitted_but_its_end() {
+        let state = rehearsing(&REHEARSAL[..7], true, Goal::Rehearsed);
+        for goal in [Goal::Rehearsed, Goal::Following, Goal::RolledBack] {
+            assert_eq!(admit("test", goal, &state), Ok(()), "{goal:?}");
+        }
+        for goal in [Goal::Refreshed, Goal::Migrated, Goal::Drained, Goal::Flipped, Goal::Finalized] {
+            let refusal = admit("migrate", goal, &state).unwrap_err();
+            assert_eq!(refusal.sentence, "cannot migrate: a rehearsal is under way; run rehearse");
+        }
+        assert_eq!(admit_verify(&state).unwrap_err().instead, "rehearse");
+    }
+
     #[test]
     fn a_run_keeps_the_release_or_moves_to_another_to_its_end() {
         let begun = |keeps: Option<&str>| {
