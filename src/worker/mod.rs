@@ -17,7 +17,7 @@ use control::Handover;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use trouble::{Trouble, since};
+use trouble::{Trouble, since, stops_the_request};
 use wake::Waker;
 
 /// How often requests, relations and the state of replication are looked at while nothing runs.
@@ -427,24 +427,6 @@ impl<'a> Turn<'a> {
             self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
         }
         Ok(LOOK)
-    }
-}
-
-/// What the watch found may mean that a person must ask again: writes are never stopped twice for one request, a
-/// subscription that stopped is never enabled again unasked, and nothing is rehearsed twice.
-fn stops_the_request(record: &Record, rehearsing: bool) -> Option<Failure> {
-    match record {
-        Record::Lost { step: Step::Copy, reason } if rehearsing => {
-            let cure = "run replicate, which gives the target the source's schema back and has it follow again";
-            Some(Failure::operator("end the rehearsal", reason, cure).cured_by("replicate"))
-        }
-        Record::Lifted { reason } => {
-            Some(Failure::operator("keep writes stopped", reason, "run show, then the action again"))
-        }
-        Record::Lost { step: step @ (Step::Follow | Step::CatchUp), reason } => {
-            Some(Failure::operator(step.describe(), reason, "mend that and run the action again"))
-        }
-        _ => None,
     }
 }
 
