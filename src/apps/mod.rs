@@ -158,7 +158,17 @@ impl App {
             (first.is_none() || at > first) && (last.is_none() || at <= last)
         });
         let rewriting: u64 = steps.map(|(_, table, micros)| rows(table) * micros).sum();
-        let seconds = 60 + (all_rows * 20 + rewriting) / 1_000_000 * 3;
-        seconds.div_ceil(60).max(2) * 60
+        whole_minutes(60 + (all_rows * 20 + rewriting) / 1_000_000 * 3)
     }
+}
+
+/// How many seconds a schema migration should be given that took this long in a rehearsal: as with an estimate a minute
+/// to start, and three times as long.
+pub fn granted_seconds(measured: f64) -> u64 {
+    whole_minutes(60 + (measured.max(0.0) * 3.0).ceil() as u64)
+}
+
+/// Never under two, which the applications' own actions grant.
+fn whole_minutes(seconds: u64) -> u64 {
+    seconds.div_ceil(60).max(2) * 60
 }

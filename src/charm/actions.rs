@@ -217,7 +217,7 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
         ("rollback" | "finalize", _) => Vec::new(),
         (_, None) => [&outage[..], &copy, &["order"]].concat(),
         ("migrate", Some(_)) => [&outage[..], &copy].concat(),
-        ("replicate", Some(_)) => copy.to_vec(),
+        ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
         ("drain" | "cut-over", Some(_)) => outage.to_vec(),
         _ => Vec::new(),
     };
@@ -236,6 +236,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         "replicate" => Goal::Following,
         "drain" => Goal::Drained,
         "refresh" => Goal::Refreshed,
+        "rehearse" => Goal::Rehearsed,
         "run-migration" => Goal::Migrated,
         "rollback" => Goal::RolledBack,
         "finalize" => Goal::Finalized,
@@ -248,7 +249,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
     };
     Request {
         settings: settings(parameters, gathered, state),
-        with_refresh: matches!(name, "refresh" | "migrate"),
+        with_refresh: matches!(name, "refresh" | "rehearse" | "migrate"),
         channel: parameters.text("channel").to_owned(),
         revision: parameters.number("revision"),
         keep_release: parameters.flag("keep-release"),
@@ -257,6 +258,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         accept_unverified: parameters.flag("accept-unverified"),
         accept_no_way_back: parameters.flag("accept-no-way-back"),
         abandon_messages: parameters.flag("abandon-queued-messages"),
+        rehearse_again: parameters.flag("again"),
         ..Request::plain(name, goal)
     }
 }
@@ -312,6 +314,7 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
     let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
     let mut look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
     look.ends = ends(desk);
+    look.rehearsed = state.rehearsed.clone();
     look.keep_release = state.active().is_some_and(|run| run.keeps.is_some());
     let findings = preflight::preflight(look).await;
     let (failed, warned) = (preflight::failed(&findings), preflight::warned(&findings));

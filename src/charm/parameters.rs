@@ -63,10 +63,11 @@ const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
 const REVISION: Parameter =
     Parameter { name: "revision", form: Form::Number { least: 0, most: i32::MAX as u64, zero: None, default: None } };
 
+const AGAIN: Parameter = Parameter { name: "again", form: Form::Flag { default: false } };
 const KEEP_RELEASE: Parameter = Parameter { name: "keep-release", form: Form::Flag { default: false } };
 
 /// Every action and its parameters.
-pub const ACTIONS: [(&str, &[Parameter]); 12] = [
+pub const ACTIONS: [(&str, &[Parameter]); 13] = [
     (
         "preflight",
         &[Parameter { name: "strategy", form: Form::Choice { words: &["blue-green"], default: Some("blue-green") } }],
@@ -115,6 +116,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 12] = [
             ABANDON_MESSAGES,
         ],
     ),
+    ("rehearse", &[CHANNEL, REVISION, AGAIN, wait(DAY, 0)]),
     ("rollback", &[wait(DAY, 600)]),
     (
         "finalize",

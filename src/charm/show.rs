@@ -5,7 +5,7 @@ use super::parameters::Parameters;
 use super::relations::Side;
 use super::{Journal, is_finalized, is_lost, retire, status, watch};
 use crate::migration::runbook::REVERSAL;
-use crate::migration::{Progress, Run, State, Status, Step, plan};
+use crate::migration::{Order, Progress, Run, State, Status, Step, Traffic, plan};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,13 +29,17 @@ pub async fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameter
     };
     // What is shown beside the rest is not worth a failure.
     let traffic = match journal {
-        Ok(journal) => journal.store.traffic().await.map(|traffic| traffic.describe()).unwrap_or_default(),
-        Err(_) => String::new(),
+        Ok(journal) => journal.store.traffic().await.unwrap_or_default(),
+        Err(_) => Traffic::default(),
     };
+    let order = state.run.as_ref().map_or(Order::MigrateFirst, |run| run.order);
+    let rehearsed = state.rehearsed.as_ref().map(|rehearsed| rehearsed.describe(order, &traffic));
+    let traffic = traffic.describe();
     let report = if parameters.text("format") == "json" {
         let mut data = data(state, progress);
         data["lacking"] = json!(found);
         data["traffic"] = json!(traffic);
+        data["rehearsed"] = json!(state.rehearsed);
         data["consumers-use"] = json!(consumers_use(desk).name());
         if journal.is_err() || state.damaged.is_some() {
             data["phase"] = json!("unknown");
@@ -43,6 +47,9 @@ pub async fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameter
         data.to_string()
     } else {
         let mut text = text(desk, journal.as_ref().ok(), state, progress);
+        if let Some(rehearsed) = &rehearsed {
+            let _ = writeln!(text, "\nrehearsed: {rehearsed}");
+        }
         if !traffic.is_empty() {
             let _ = writeln!(text, "\ntraffic: {traffic}");
         }
@@ -121,7 +128,7 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
     // Writing to a String cannot fail.
     let _ = match (&state.run, journal) {
         (Some(run), _) => {
-            writeln!(out, "run {}, phase {}, order {}", run.id, run.phase, status::order_in_words(run.order))
+            writeln!(out, "run {}, phase {}, order {}", run.id, watch::place(state), status::order_in_words(run.order))
         }
         (None, Some(_)) => writeln!(out, "no run yet, phase {}", state.phase()),
         (None, None) => writeln!(

@@ -176,7 +176,7 @@ fn working(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     if let Some(trouble) = &progress.trouble {
         return (StatusKind::Waiting, format!("{trouble}{}", lease(view, progress)));
     }
-    let phase = state.phase();
+    let phase = super::watch::place(state);
     let text = if progress.text.is_empty() { progress.step.as_str() } else { progress.text.as_str() };
     let text = if text.is_empty() { "starting" } else { text };
     (StatusKind::Maintenance, format!("{phase}: {text}{}", lease(view, progress)))

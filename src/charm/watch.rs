@@ -4,7 +4,7 @@
 use super::desk::{Desk, Reply};
 use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
-use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, plan};
+use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, Traffic, plan};
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::mend::MENDED;
 use crate::worker::control;
@@ -64,7 +64,9 @@ pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wa
         }
         let (state, progress) = (&journal.state, &journal.progress);
         if state.request.is_none() && (settled(request, state) || state.failure.is_some()) {
-            return Ok(ended(desk, request, journal));
+            // What is told beside the rest is not worth a failure.
+            let traffic = journal.store.traffic().await.unwrap_or_default();
+            return Ok(ended(desk, request, journal, &traffic));
         }
         if let Some(waiting) = &progress.waiting
             && state.request.is_some()
@@ -119,6 +121,14 @@ fn settled(request: &Request, state: &State) -> bool {
     !compares
 }
 
+/// The phase, and whether what goes on there is only tried.
+pub fn place(state: &State) -> String {
+    match state.active().is_some_and(|run| run.rehearsing) {
+        true => format!("{}, a rehearsal", state.phase()),
+        false => state.phase().to_string(),
+    }
+}
+
 /// A line of progress.
 fn line(state: &State, progress: &Progress) -> String {
     let text = match (&progress.waiting, &progress.trouble) {
@@ -127,22 +137,28 @@ fn line(state: &State, progress: &Progress) -> String {
         (None, None) => &progress.text,
     };
     let text = if text.is_empty() { &progress.step } else { text };
-    format!("{}: {}", state.phase(), if text.is_empty() { "starting" } else { text })
+    format!("{}: {}", place(state), if text.is_empty() { "starting" } else { text })
 }
 
 /// The request came to its end.
-fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal) -> Reply {
+fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal, traffic: &Traffic) -> Reply {
     let state = &journal.state;
     if request.goal == Goal::Finalized && state.failure.is_none() {
         return finalized(desk, Some(journal));
     }
-    let more = figures(state, &journal.progress);
+    let mut more = figures(state, &journal.progress);
     if let Some(failure) = &state.failure {
         let next = desk.command(&status::after_failure(Some(request), state));
         return Reply { more, ..Reply::failed(failure.sentence.clone(), next) };
     }
     let nobody = desk.tells_nobody().filter(|_| request.goal == Goal::Flipped).unwrap_or_default();
-    let message = format!("{}{nobody}", sentence(request, state));
+    let mut message = format!("{}{nobody}", sentence(request, state));
+    if request.goal == Goal::Rehearsed
+        && let (Some(run), Some(rehearsed)) = (state.active(), &state.rehearsed)
+    {
+        message = format!("{message}: {}", rehearsed.describe(run.order, traffic));
+        more.extend(rehearsed.figures(run.order, traffic));
+    }
     Reply { outcome: "done", message, next: desk.next(plan::usual_next(state)), more }
 }
 
@@ -201,6 +217,7 @@ pub fn sentence(request: &Request, state: &State) -> String {
             )
         }
         Goal::Following => "the target follows the source".into(),
+        Goal::Rehearsed => "the upgrade was rehearsed, and the target follows the source again as before".into(),
         Goal::Migrated if kept.is_some() => {
             "the target keeps the source's schema, and its server passed every gate".into()
         }

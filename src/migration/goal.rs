@@ -10,6 +10,8 @@ pub enum Goal {
     Refreshed,
     /// The target follows the source.
     Following,
+    /// The schema migration was tried on the following target, which follows again with the source's schema.
+    Rehearsed,
     /// The target application's schema is the new release's, and its server passed every gate.
     Migrated,
     /// Fenced, drained, and compared where the order wants it inside the outage.

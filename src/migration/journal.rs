@@ -40,6 +40,9 @@ pub struct Request {
     /// What the app did not send before the hand-over it never sends. Requests of older charms do not tell.
     #[serde(default)]
     pub abandon_messages: bool,
+    /// Rehearse once more, although this run has rehearsed already. Requests of older charms do not tell.
+    #[serde(default)]
+    pub rehearse_again: bool,
 }
 
 impl Request {
@@ -58,6 +61,7 @@ impl Request {
             accept_unverified: false,
             accept_no_way_back: false,
             abandon_messages: false,
+            rehearse_again: false,
         }
     }
 }
@@ -153,6 +157,8 @@ pub enum Record {
         /// Why.
         reason: String,
     },
+    /// The schema migration is going to be tried; its last step ends the rehearsal.
+    RehearsalStarted,
     /// Everything is going to be undone.
     RollbackStarted,
     /// A step is about to be undone.
@@ -196,6 +202,7 @@ impl Record {
             Record::Noted { step, name, .. } => format!("noted/{}/{name}", step.name()),
             Record::Lost { step, .. } => format!("lost/{}", step.name()),
             Record::Lifted { .. } => "lifted".into(),
+            Record::RehearsalStarted => "rehearsal-started".into(),
             Record::RollbackStarted => "rollback-started".into(),
             Record::UndoStarted { step } => format!("undo-started/{}", step.name()),
             Record::Undone { step } => format!("undone/{}", step.name()),

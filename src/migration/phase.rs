@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! idle → prepared → copying → following → fenced → drained → opened → flipped → finalized
-//!                                 ↕ migrating ↔ drained (after the drain, in the documented order)
+//!                      ↑          ↕ migrating ↔ drained (after the drain, in the documented order)
+//!                      └──────────── migrating (a rehearsal ends: the target gets its schema back, and its rows)
 //! every phase up to drained → rolling-back → idle
 //! opened, flipped → reversing → rolling-back → idle
 //! ```
@@ -68,7 +69,8 @@ impl Phase {
             Copying => &[Following, RollingBack],
             // A lost slot means a repair, or a new copy.
             Following => &[Copying, Migrating, Fenced, RollingBack],
-            Migrating => &[Following, Drained, RollingBack],
+            // After a rehearsal the target is made as it was.
+            Migrating => &[Following, Copying, Drained, RollingBack],
             // A lifted fence (its lease ran out) goes back to following.
             Fenced => &[Drained, Following, RollingBack],
             Drained => &[Migrating, Opened, Following, RollingBack],

@@ -4,7 +4,7 @@ use super::goal::Goal;
 use super::journal::Request;
 use super::phase::Phase;
 use super::replay::{Run, State, Status};
-use super::runbook::{Order, REVERSAL, Step};
+use super::runbook::{Order, REHEARSAL, REVERSAL, Step};
 
 /// What the worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Next {
     Begin,
     /// Do this step.
     Do(Step),
+    /// Declare a rehearsal.
+    Rehearse,
     /// Declare the rollback.
     RollBack,
     /// Undo this step.
@@ -52,6 +54,9 @@ pub fn next(state: &State) -> Next {
             (false, Err(_)) => Next::TooLate,
         };
     }
+    if run.rehearsing {
+        return Next::Do(next_of_rehearsal(run, request.goal));
+    }
     if request.goal == Goal::Following && run.may_mend() {
         // Rows that the comparison misses on the target are on the source, and nowhere else.
         let compared = run.is_done(Step::Verify);
@@ -63,9 +68,22 @@ pub fn next(state: &State) -> Next {
     match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
         Some(step) => Next::Do(step),
         None if request.goal == Goal::Finalized => Next::End,
+        None if request.goal == Goal::Rehearsed && !state.has_rehearsed() => Next::Rehearse,
         None => Next::Reached,
     }
 }
+
+/// A rehearsal goes on to its end; where its copy is lost, or it is wanted no more, its end is next.
+fn next_of_rehearsal(run: &Run, goal: Goal) -> Step {
+    // Without knowing that late rows fit, the target cannot follow in its new schema.
+    let fits = run.output(Step::Migrate, LATE_ROWS_FIT).and_then(serde_json::Value::as_bool) != Some(false);
+    let left = |step: &Step| !run.is_done(*step) && (fits || !matches!(step, Step::CatchUp | Step::Prove));
+    let goes_on = goal == Goal::Rehearsed && run.is_done(Step::Copy);
+    REHEARSAL.iter().copied().find(left).filter(|_| goes_on).unwrap_or(Step::Reset)
+}
+
+/// A field of the schema migration's output: whether late rows of the old release are known to fit the new schema.
+pub const LATE_ROWS_FIT: &str = "late-rows-fit";
 
 /// Twin snapshots stand, and the last comparison failed or found differences: this one is waited for.
 fn compares_first(run: &Run, goal: Goal) -> bool {
@@ -115,7 +133,7 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
         Goal::Following if run.phase == Phase::Flipped => Step::FollowBack,
         // What is following was lost after the schema migration: catching up makes it good.
         Goal::Following if run.order == Order::MigrateFirst && run.is_done(Step::Migrate) => Step::CatchUp,
-        Goal::Following => Step::Follow,
+        Goal::Following | Goal::Rehearsed => Step::Follow,
         Goal::Migrated => Step::Gates,
         Goal::Drained if place(Step::Verify) < place(Step::HandOver) => Step::Verify,
         Goal::Drained | Goal::RolledBack => Step::Snapshot,
@@ -161,6 +179,9 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     if goal != Goal::Finalized {
         admit_unless_finalized(action, state)?;
     }
+    if run.is_some_and(|run| run.rehearsing) && !matches!(goal, Goal::Rehearsed | Goal::Following | Goal::RolledBack) {
+        return refuse("a rehearsal is under way", usual_next(state));
+    }
     // A goal that lies behind would take the place of the one that is worked on, and leave writes stopped, the copy
     // without a follower or the schema migration without a watcher.
     let behind = matches!(goal, Goal::Refreshed | Goal::Migrated);
@@ -180,12 +201,31 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     if action == "migrate" && goal != Goal::Following && !past(phase) {
         return Ok(());
     }
-    if lost && matches!(goal, Goal::Migrated | Goal::Drained | Goal::Flipped) {
+    if lost && matches!(goal, Goal::Rehearsed | Goal::Migrated | Goal::Drained | Goal::Flipped) {
         return refuse("the target does not follow the source any more", "replicate");
     }
     match goal {
         Goal::Refreshed if past(phase) => refuse("users are already on the target", usual_next(state)),
         Goal::Refreshed => Ok(()),
+        Goal::Rehearsed => match phase {
+            _ if run.is_some_and(|run| run.rehearsing) => Ok(()),
+            Phase::Opened | Phase::Flipped => refuse("users are already on the target", usual_next(state)),
+            Phase::Fenced | Phase::Drained => {
+                refuse("writes are stopped, and no rehearsal is worth that", usual_next(state))
+            }
+            Phase::Migrating => {
+                refuse("the target's schema migration is under way, and is no rehearsal", "run-migration")
+            }
+            _ if run.is_some_and(|run| run.keeps.is_some()) => {
+                refuse("the target keeps the source's release, so no schema is migrated", usual_next(state))
+            }
+            _ if run.is_some_and(Run::has_begun_to_migrate) => {
+                refuse("the target's schema is migrated already", usual_next(state))
+            }
+            _ => Ok(()),
+        },
+        // What was rehearsed is taken back, and the target follows again.
+        Goal::Following if run.is_some_and(|run| run.rehearsing) => Ok(()),
         Goal::Following if matches!(phase, Phase::Fenced | Phase::Drained) => {
             refuse(&format!("the migration is {phase}, past following"), usual_next(state))
         }
@@ -280,9 +320,12 @@ pub fn admit_verify(state: &State) -> Result<&Run, Refusal> {
         Err(Refusal { sentence: format!("cannot verify: {why}; run {instead}"), instead: instead.to_owned() })
     };
     match (state.active(), state.phase()) {
-        (Some(run), Phase::Following) => Ok(run),
+        (Some(run), Phase::Following) if !run.rehearsing => Ok(run),
         (_, Phase::Idle | Phase::Prepared | Phase::Copying) => {
             refuse("the target does not follow yet".into(), "replicate")
+        }
+        (Some(run), Phase::Following | Phase::Migrating) if run.rehearsing => {
+            refuse("a rehearsal is under way".into(), usual_next(state))
         }
         (_, Phase::Migrating) => refuse("the target's schema migration is under way".into(), "run-migration"),
         (_, Phase::Reversing | Phase::RollingBack) => refuse("a rollback is under way".into(), "rollback"),
@@ -312,6 +355,8 @@ pub fn usual_next(state: &State) -> &'static str {
     };
     let migrated = run.is_done(Step::Gates);
     match run.phase {
+        Phase::Following | Phase::Migrating if run.rehearsing && run.is_done(Step::Copy) => "rehearse",
+        Phase::Following | Phase::Migrating if run.rehearsing => "replicate",
         Phase::Idle | Phase::Prepared | Phase::Copying => "replicate",
         Phase::Following if !run.follows() => "replicate",
         Phase::Following if run.order == Order::MigrateFirst && !run.is_done(Step::Refresh) => "refresh",
@@ -333,6 +378,56 @@ pub fn usual_next(state: &State) -> &'static str {
 mod tests {
     use super::*;
     use crate::migration::{Entry, Record};
+
+    /// A run of a rehearsal with these steps done, the schema migration with this output, and this asked for.
+    fn rehearsing(done: &[Step], fits: bool, goal: Goal) -> State {
+        let begun = Record::RunStarted {
+            run: "0badcafe".into(),
+            order: Order::Documented,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        };
+        let mut records = vec![begun];
+        for (place, step) in done.iter().copied().enumerate() {
+            if place == 5 {
+                records.push(Record::RehearsalStarted);
+            }
+            records.push(Record::Started { step });
+            records.push(Record::Done { step, output: serde_json::json!({LATE_ROWS_FIT: fits}) });
+        }
+        records.push(Record::Requested(Request::plain("test", goal)));
+        let entry = |(seq, record)| Entry { seq: seq as i64 + 1, at: 0, record };
+        State::replay(&records.into_iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_rehearsal_catches_up_and_compares_only_where_late_rows_fit() {
+        let migrated = &REHEARSAL[..7];
+        let wanted = Goal::Rehearsed;
+        assert_eq!(next(&rehearsing(migrated, true, wanted)), Next::Do(Step::CatchUp));
+        assert_eq!(next(&rehearsing(migrated, false, wanted)), Next::Do(Step::Gates));
+        let passed = [migrated, &[Step::Gates]].concat();
+        assert_eq!(next(&rehearsing(&passed, false, wanted)), Next::Do(Step::Reset));
+        // Wanted no more, it is taken back at once; before its declaration nothing is.
+        assert_eq!(next(&rehearsing(migrated, true, Goal::Following)), Next::Do(Step::Reset));
+        assert_eq!(next(&rehearsing(&REHEARSAL[..5], true, Goal::Following)), Next::Reached);
+        assert_eq!(next(&rehearsing(&REHEARSAL[..5], true, wanted)), Next::Rehearse);
+        assert_eq!(next(&rehearsing(migrated, true, Goal::RolledBack)), Next::RollBack);
+    }
+
+    #[test]
+    fn beside_a_rehearsal_nothing_is_admitted_but_its_end() {
+        let state = rehearsing(&REHEARSAL[..7], true, Goal::Rehearsed);
+        for goal in [Goal::Rehearsed, Goal::Following, Goal::RolledBack] {
+            assert_eq!(admit("test", goal, &state), Ok(()), "{goal:?}");
+        }
+        for goal in [Goal::Refreshed, Goal::Migrated, Goal::Drained, Goal::Flipped, Goal::Finalized] {
+            let refusal = admit("migrate", goal, &state).unwrap_err();
+            assert_eq!(refusal.sentence, "cannot migrate: a rehearsal is under way; run rehearse");
+        }
+        assert_eq!(admit_verify(&state).unwrap_err().instead, "rehearse");
+    }
 
     #[test]
     fn a_run_keeps_the_release_or_moves_to_another_to_its_end() {

@@ -4,7 +4,8 @@ use super::failure::Failure;
 use super::goal::Goal;
 use super::journal::{Entry, Record, Request, Side};
 use super::phase::Phase;
-use super::runbook::{Order, REVERSAL, Step, runbook};
+use super::rehearsal::Rehearsed;
+use super::runbook::{Order, REHEARSAL, REVERSAL, Step, runbook};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -110,6 +111,8 @@ pub struct Run {
     pub steps: BTreeMap<Step, StepState>,
     /// When it began, in milliseconds since 1970.
     pub started: i64,
+    /// True while a schema migration is only tried: from its declaration until the target was reset.
+    pub rehearsing: bool,
     /// True once it was rolled back or finalized.
     pub ended: bool,
     /// Why the fence was lifted last, if it was.
@@ -123,7 +126,8 @@ pub struct Run {
 impl Run {
     /// True while the target follows the source, or could as soon as a paused subscription goes on.
     pub fn follows(&self) -> bool {
-        let caught_up = self.order == Order::Documented || !self.is_done(Step::Migrate) || self.is_done(Step::CatchUp);
+        let in_outage = self.order == Order::Documented && !self.rehearsing;
+        let caught_up = in_outage || !self.is_done(Step::Migrate) || self.is_done(Step::CatchUp);
         self.is_done(Step::Follow) && caught_up
     }
 
@@ -175,9 +179,15 @@ impl Run {
         self.status(Step::Prepare) != Status::Pending
     }
 
+    /// True once the target's schema is another, or may be, and that counts.
+    pub fn has_begun_to_migrate(&self) -> bool {
+        !self.rehearsing
+            && (self.status(Step::Pause) != Status::Pending || self.status(Step::Migrate) != Status::Pending)
+    }
+
     /// The runbook.
     pub fn book(&self) -> &'static [Step] {
-        runbook(self.order, self.strict)
+        if self.rehearsing { REHEARSAL } else { runbook(self.order, self.strict) }
     }
 
     /// One step's status.
@@ -220,6 +230,8 @@ pub struct State {
     pub damaged: Option<String>,
     /// The side that took writes when a damaged journal was given up, until a new run begins.
     pub void: Option<Side>,
+    /// What the last rehearsal measured.
+    pub rehearsed: Option<Rehearsed>,
 }
 
 impl State {
@@ -286,6 +298,7 @@ impl State {
                     phase: Phase::Idle,
                     steps: BTreeMap::new(),
                     started: entry.at,
+                    rehearsing: false,
                     ended: false,
                     lifted: None,
                     lost: None,
@@ -297,7 +310,21 @@ impl State {
             _ => {}
         }
         let run = self.run.as_mut().ok_or_else(|| illegal("it belongs to no run".into()))?;
-        run.apply(entry).map_err(illegal)
+        run.apply(entry).map_err(illegal)?;
+        if let Record::Done { step: Step::Reset, output } = &entry.record
+            && let Ok(rehearsed) = serde_json::from_value::<Rehearsed>(output.clone())
+        {
+            self.rehearsed = Some(Rehearsed { run: run.id.clone(), at: entry.at, seq: entry.seq, ..rehearsed });
+        }
+        Ok(())
+    }
+
+    /// True when what the current request asks for was rehearsed: in this run, and since then where it asks for one more.
+    pub fn has_rehearsed(&self) -> bool {
+        let (Some(request), Some(run), Some(rehearsed)) = (&self.request, self.active(), &self.rehearsed) else {
+            return false;
+        };
+        rehearsed.run == run.id && (!request.rehearse_again || rehearsed.seq > self.request_seq)
     }
 
     /// Records are missing, or do not fit: what the rest says of a run is not to be trusted. Of what was asked for only
@@ -371,13 +398,20 @@ impl Run {
                 let state = self.step(*step, Kind::Started)?;
                 state.started.get_or_insert(entry.at);
                 state.failure = None;
+                if *step == Step::Reset {
+                    // What the copy was is given up with it.
+                    self.reopen(&[Step::Copy, Step::Follow])?;
+                }
                 self.go(step.enters())
             }
             Record::Done { step, output } => {
                 let state = self.step(*step, Kind::Done)?;
                 state.done = Some(entry.at);
                 state.output = output.clone();
-                self.go(step.reaches(self.order))
+                if *step == Step::Reset {
+                    self.end_rehearsal();
+                }
+                self.go(step.reaches(self.order, self.rehearsing))
             }
             Record::Failed { step, failure } => {
                 self.step(*step, Kind::Failed)?.failure = Some(failure.clone());
@@ -391,6 +425,7 @@ impl Run {
                 self.lost = Some(reason.clone());
                 self.reopen_from(*step)?;
                 let place = |step: Step| self.book().iter().position(|s| *s == step);
+                // A rehearsal has no fence before it: it stays where it is.
                 let under_way = matches!(self.phase, Phase::Migrating | Phase::Fenced | Phase::Drained);
                 self.go((under_way && place(*step) < place(Step::Fence)).then_some(Phase::Following))
             }
@@ -403,6 +438,15 @@ impl Run {
                 }
                 self.reopen_from(Step::Fence)?;
                 self.go(Some(Phase::Following))
+            }
+            Record::RehearsalStarted
+                if self.rehearsing || self.has_begun_to_migrate() || !self.is_done(Step::Follow) =>
+            {
+                Err(format!("a rehearsal does not fit in phase {}", self.phase))
+            }
+            Record::RehearsalStarted => {
+                self.rehearsing = true;
+                Ok(())
             }
             Record::RollbackStarted => self.go(Some(Phase::RollingBack)),
             Record::UndoStarted { step } => self.step(*step, Kind::UndoStarted).map(|_| ()),
@@ -424,6 +468,15 @@ impl Run {
             }
             Record::Requested(_) | Record::Settled { .. } | Record::RunStarted { .. } | Record::Void { .. } => Ok(()),
         }
+    }
+
+    /// What was only tried was never done: the copy comes next, then everything that was rehearsed.
+    fn end_rehearsal(&mut self) {
+        let tried = self.steps.iter_mut().filter(|(step, _)| REHEARSAL.contains(step) && **step > Step::Follow);
+        for (_, state) in tried {
+            *state = StepState { notes: std::mem::take(&mut state.notes), ..StepState::default() };
+        }
+        self.rehearsing = false;
     }
 
     /// Moves one step's status, by the transition function.
@@ -547,6 +600,81 @@ mod tests {
                 play(records).unwrap();
             }
         }
+    }
+
+    /// Up to this many steps of a rehearsal.
+    fn rehearsed(order: Order, steps: usize) -> Vec<Record> {
+        let mut records = begun(order);
+        done(&mut records, &REHEARSAL[..5]);
+        records.push(Record::RehearsalStarted);
+        done(&mut records, &REHEARSAL[5..steps]);
+        records
+    }
+
+    #[test]
+    fn a_rehearsal_ends_as_if_nothing_had_been_tried() {
+        for order in [Order::Documented, Order::MigrateFirst] {
+            let mut records = rehearsed(order, 10);
+            assert_eq!(play(records.clone()).unwrap().phase(), Phase::Migrating, "{order:?}");
+            records.push(Record::Started { step: Step::Reset });
+            let run = play(records.clone()).unwrap().run.unwrap();
+            assert_eq!((run.phase, run.status(Step::Copy)), (Phase::Copying, Status::Lost));
+            let output = serde_json::json!({
+                "from": "1.0.0", "to": "1.3.1", "migration-seconds": 2.5, "serving-seconds": null, "rows-verified": 7,
+            });
+            records.push(Record::Done { step: Step::Reset, output });
+            let run = play(records.clone()).unwrap().run.unwrap();
+            assert_eq!((run.rehearsing, run.book()), (false, runbook(order, false)));
+            assert!(REHEARSAL[5..].iter().all(|step| run.status(*step) == Status::Pending), "{run:?}");
+            done(&mut records, &[Step::Copy, Step::Follow]);
+            let state = play(records.clone()).unwrap();
+            assert_eq!(state.phase(), Phase::Following);
+            let found = state.rehearsed.unwrap();
+            assert_eq!(
+                (found.migration_seconds, found.rows_verified, found.run.as_str()),
+                (Some(2.5), Some(7), "0badcafe")
+            );
+            // Once more, and then for good.
+            records.push(Record::RehearsalStarted);
+            play(records.clone()).unwrap();
+            records.pop();
+            done(&mut records, &runbook(order, false)[5..]);
+            assert_eq!(play(records).unwrap().phase(), Phase::Finalized, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_rehearsal_can_be_undone_and_lose_its_copy_at_every_step() {
+        for order in [Order::Documented, Order::MigrateFirst] {
+            for steps in 5..=10 {
+                let mut records = rehearsed(order, steps);
+                let mut back = records.clone();
+                back.push(Record::RollbackStarted);
+                for step in REHEARSAL[..steps].iter().rev().copied() {
+                    back.extend([Record::UndoStarted { step }, Record::Undone { step }]);
+                }
+                back.push(Record::RunEnded);
+                assert_eq!(play(back).unwrap().phase(), Phase::Idle, "{order:?} after {steps}");
+                records.push(Record::Lost { step: Step::Copy, reason: "the slot is gone".into() });
+                let ask = Record::Requested(Request::plain("replicate", Goal::Following));
+                let state = play([records.clone(), vec![ask]].concat()).unwrap();
+                assert_eq!(super::super::plan::next(&state), super::super::Next::Do(Step::Reset));
+                // What is only known of an abandoned one is no measure.
+                records.push(Record::Started { step: Step::Reset });
+                records.push(Record::Done { step: Step::Reset, output: Value::Null });
+                let state = play(records).unwrap();
+                assert_eq!((state.phase(), state.rehearsed.is_none()), (Phase::Copying, true));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_migrated_for_good_is_not_rehearsed() {
+        let mut records = begun(Order::MigrateFirst);
+        done(&mut records, &runbook(Order::MigrateFirst, false)[..6]);
+        records.push(Record::RehearsalStarted);
+        assert!(play(records).is_err());
+        assert!(play([begun(Order::Documented), vec![Record::RehearsalStarted]].concat()).is_err());
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub enum Step {
     CatchUp,
     /// The target's server proves that it can take over.
     Gates,
+    /// The migrated copy holds what the source holds: a rehearsal's last proof.
+    Prove,
+    /// A rehearsal ends: the target gets the source's schema back, to be followed anew.
+    Reset,
     /// The way back is prepared: what the target publishes, and what the source must let pass.
     WayBack,
     /// Writes on the source stop, under a lease.
@@ -126,6 +130,22 @@ const MIGRATE_FIRST: &[Step] = &migrate_first([Step::HandOver, Step::Flip, Step:
 /// The comparison runs inside the outage (`verification=strict`).
 const MIGRATE_FIRST_STRICT: &[Step] = &migrate_first([Step::Verify, Step::HandOver, Step::Flip, Step::FollowBack]);
 
+/// The schema migration, tried before it counts, in either order: outside any outage, and taken back at its end. The
+/// slot keeps what is written while following is paused; the copy that comes after the reset begins at a new one.
+pub const REHEARSAL: &[Step] = &[
+    Step::Preflight,
+    Step::Prepare,
+    Step::Refresh,
+    Step::Copy,
+    Step::Follow,
+    Step::Pause,
+    Step::Migrate,
+    Step::CatchUp,
+    Step::Gates,
+    Step::Prove,
+    Step::Reset,
+];
+
 /// The road back after the target has opened, in either order. Nothing of it is undone; what the forward road
 /// made is undone after it.
 pub const REVERSAL: &[Step] =
@@ -142,7 +162,7 @@ pub fn runbook(order: Order, strict: bool) -> &'static [Step] {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 23] = [
+    pub const ALL: [Step; 25] = [
         Step::Preflight,
         Step::Prepare,
         Step::Refresh,
@@ -152,6 +172,8 @@ impl Step {
         Step::Migrate,
         Step::CatchUp,
         Step::Gates,
+        Step::Prove,
+        Step::Reset,
         Step::WayBack,
         Step::Fence,
         Step::Drain,
@@ -180,6 +202,8 @@ impl Step {
             Step::Migrate => "migrate",
             Step::CatchUp => "catch-up",
             Step::Gates => "gates",
+            Step::Prove => "prove",
+            Step::Reset => "reset",
             Step::WayBack => "way-back",
             Step::Fence => "fence",
             Step::Drain => "drain",
@@ -209,6 +233,8 @@ impl Step {
             Step::Migrate => "let the target application migrate its schema",
             Step::CatchUp => "catch up with the source after the schema change",
             Step::Gates => "prove that the target's server can take over",
+            Step::Prove => "prove that the migrated copy has every row",
+            Step::Reset => "give the target the source's schema back",
             Step::WayBack => "prepare the way back from the target to the source",
             Step::Fence => "stop writes on the source",
             Step::Drain => "apply the last change and carry the sequences over",
@@ -229,16 +255,17 @@ impl Step {
     /// The phase that starting this step enters, if any.
     pub fn enters(self) -> Option<Phase> {
         match self {
-            Step::Copy => Some(Phase::Copying),
+            Step::Copy | Step::Reset => Some(Phase::Copying),
             Step::Pause | Step::Migrate => Some(Phase::Migrating),
             Step::ReverseFence => Some(Phase::Reversing),
             _ => None,
         }
     }
 
-    /// The phase that finishing this step reaches, if any.
-    pub fn reaches(self, order: Order) -> Option<Phase> {
+    /// The phase that finishing this step reaches, if any. What a rehearsal migrates is taken back again.
+    pub fn reaches(self, order: Order, rehearsing: bool) -> Option<Phase> {
         match self {
+            Step::Gates if rehearsing => None,
             Step::Prepare => Some(Phase::Prepared),
             Step::Follow => Some(Phase::Following),
             Step::Gates if order == Order::MigrateFirst => Some(Phase::Following),
@@ -260,14 +287,32 @@ mod tests {
     #[test]
     fn every_runbook_walks_the_phase_table() {
         for (order, strict) in [(Order::Documented, false), (Order::MigrateFirst, false), (Order::MigrateFirst, true)] {
-            let mut phase = Phase::Idle;
-            for step in runbook(order, strict) {
-                for to in [step.enters(), step.reaches(order)].into_iter().flatten() {
-                    assert!(phase == to || phase.may_become(to), "{order:?}: {phase} → {to} at {}", step.name());
-                    phase = to;
-                }
+            assert_eq!(walked(runbook(order, strict), order, false), Phase::Finalized);
+        }
+        for order in [Order::Documented, Order::MigrateFirst] {
+            assert_eq!(walked(REHEARSAL, order, true), Phase::Copying);
+        }
+    }
+
+    /// The phase at the end of these steps.
+    fn walked(book: &[Step], order: Order, rehearsing: bool) -> Phase {
+        let mut phase = Phase::Idle;
+        for step in book {
+            for to in [step.enters(), step.reaches(order, rehearsing)].into_iter().flatten() {
+                assert!(phase == to || phase.may_become(to), "{order:?}: {phase} → {to} at {}", step.name());
+                phase = to;
             }
-            assert_eq!(phase, Phase::Finalized);
+        }
+        phase
+    }
+
+    #[test]
+    fn a_rehearsal_never_stops_writes_and_undoes_what_it_does_last() {
+        assert!(!REHEARSAL.contains(&Step::Fence) && REHEARSAL.last() == Some(&Step::Reset));
+        // Up to where the target follows it is the road that every run takes.
+        for order in [Order::Documented, Order::MigrateFirst] {
+            let follows = runbook(order, false).iter().position(|step| *step == Step::Follow).unwrap();
+            assert_eq!(REHEARSAL[..=follows], runbook(order, false)[..=follows]);
         }
     }
 
@@ -275,8 +320,8 @@ mod tests {
     fn every_step_is_in_some_runbook_once() {
         for step in Step::ALL {
             let times = |book: &[Step]| book.iter().filter(|s| **s == step).count();
-            assert!(times(MIGRATE_FIRST) + times(REVERSAL) == 1 || times(DOCUMENTED) == 1, "{}", step.name());
-            assert!([DOCUMENTED, MIGRATE_FIRST, MIGRATE_FIRST_STRICT, REVERSAL].iter().all(|b| times(b) <= 1));
+            let books = [DOCUMENTED, MIGRATE_FIRST, MIGRATE_FIRST_STRICT, REHEARSAL, REVERSAL].map(times);
+            assert!(books.iter().all(|times| *times <= 1) && books.contains(&1), "{}", step.name());
         }
     }
 

@@ -56,37 +56,50 @@ impl Traffic {
         }
     }
 
+    /// The hours that were seen for long enough, with the rows written in a second of them.
+    fn known(&self) -> Vec<(i64, f64)> {
+        let enough = self.hours.iter().filter(|(_, seen)| seen.milliseconds >= ENOUGH);
+        enough.map(|(hour, seen)| (*hour, seen.rate())).collect()
+    }
+
+    /// The hour of the day, UTC, in which the fewest rows are written, and how many in a second; `None` until an hour was
+    /// seen for long enough.
+    pub fn quietest(&self) -> Option<(i64, f64)> {
+        self.known().into_iter().min_by(by_rate)
+    }
+
+    /// Rows written in a second, over all that was seen.
+    pub fn overall(&self) -> Option<f64> {
+        let all = self.hours.values().fold(Seen::default(), |all, seen| Seen {
+            milliseconds: all.milliseconds + seen.milliseconds,
+            rows: all.rows + seen.rows,
+        });
+        (all.milliseconds > 0).then(|| all.rate())
+    }
+
     /// The hours in which an outage meets the fewest and the most writes, in words; empty until something was seen.
     pub fn describe(&self) -> String {
-        let enough = |seen: &Seen| seen.milliseconds >= ENOUGH;
-        let hours: Vec<(i64, Seen)> = self.hours.iter().map(|(hour, seen)| (*hour, *seen)).collect();
-        let known: Vec<(i64, Seen)> = hours.iter().copied().filter(|(_, seen)| enough(seen)).collect();
-        let by_rate = |one: &&(i64, Seen), other: &&(i64, Seen)| one.1.rate().total_cmp(&other.1.rate());
-        match (known.iter().min_by(by_rate), known.iter().max_by(by_rate)) {
-            (Some((quiet, least)), Some((busy, most))) if quiet != busy => format!(
-                "of {} hours seen, the quietest is {} UTC: a second of outage then meets {:.1} written rows, {:.1} at {}",
+        let known = self.known();
+        match (self.quietest(), known.iter().copied().max_by(by_rate), self.overall()) {
+            (Some((quiet, least)), Some((busy, most)), _) if quiet != busy => format!(
+                "of {} hours seen, the quietest is {} UTC: a second of outage then meets {least:.1} written rows, {most:.1} at \
+                 {}",
                 known.len(),
-                span(*quiet),
-                least.rate(),
-                most.rate(),
-                span(*busy)
+                span(quiet),
+                span(busy)
             ),
-            _ => {
-                let all = hours.iter().fold(Seen::default(), |all, (_, seen)| Seen {
-                    milliseconds: all.milliseconds + seen.milliseconds,
-                    rows: all.rows + seen.rows,
-                });
-                match all.milliseconds {
-                    0 => String::new(),
-                    _ => format!("a second of outage meets {:.1} written rows, as far as was seen", all.rate()),
-                }
-            }
+            (_, _, Some(rate)) => format!("a second of outage meets {rate:.1} written rows, as far as was seen"),
+            (_, _, None) => String::new(),
         }
     }
 }
 
+fn by_rate(one: &(i64, f64), other: &(i64, f64)) -> std::cmp::Ordering {
+    one.1.total_cmp(&other.1)
+}
+
 /// An hour of the day, as people write it.
-fn span(hour: i64) -> String {
+pub(super) fn span(hour: i64) -> String {
     format!("{hour:02}:00 to {:02}:00", (hour + 1) % 24)
 }
 

@@ -1,13 +1,14 @@
 //! Giving a migrated target the source's schema back, so that the same target can be used again.
 //!
-//! The target's rows are copies and are given up; its tables are altered by comparing catalogs, and
-//! its indexes and constraints come from the definitions that were kept before the first copy.
+//! The target's rows are copies: they are given up, or kept as far as they fit, for whoever compares them afterwards. Its
+//! tables are altered by comparing catalogs, and its indexes and constraints come from the definitions that were kept
+//! before the first copy.
 
 use super::connect::Session;
 use super::error::{Error, Result};
 use super::inspect::{self, Column, Table};
 use super::names::{TableName, ident};
-use super::schema::{self, Definition};
+use super::schema::{self, Definition, DefinitionKind};
 use super::{checks, copy, locks};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,28 +16,44 @@ use std::time::Duration;
 /// How long a lock may be waited for, all in all.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
 
+/// What becomes of the target's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// They go.
+    Emptied,
+    /// They stay, changed as the columns are. What a column had that is made anew is lost.
+    Kept,
+}
+
 /// Makes the target's tables like the source's: extra tables and columns go, missing ones come, types,
-/// defaults, NOT NULL and CHECK follow. Empties every table but those that the application's own migrations
-/// fill (`seeded`), from which only rows unknown to the source go, by the first column of their key.
-/// The versions in `migration_table` become the source's.
+/// defaults, NOT NULL and CHECK follow. Where rows go, they go from every table but those that the application's own
+/// migrations fill (`seeded`), from which only rows unknown to the source go, by the first column of their key.
+/// The versions in `migration_table` become the source's, last of all: with them the rest is known to be done.
 ///
 /// # Errors
-/// [`Error::Server`] when a server refuses; [`Error::Found`] when a difference stays.
+/// [`Error::Server`] when a server refuses, with [`Rows::Kept`] also for rows that do not fit; [`Error::Found`] when a
+/// difference stays.
 pub async fn make_like(
     source: &Session,
     target: &Session,
     definitions: &[Definition],
-    migration_table: &str,
-    seeded: &[&str],
+    (migration_table, seeded): (&str, &[&str]),
+    rows: Rows,
 ) -> Result<()> {
     let wanted = inspect::tables(source).await?;
     let found = inspect::tables(target).await?;
     let data: Vec<TableName> =
         found.iter().map(|t| t.name.clone()).filter(|name| name.name != migration_table).collect();
-    let now = schema::definitions(target, &data).await?;
+    let mut now = schema::definitions(target, &data).await?;
+    if rows == Rows::Kept {
+        // Over rows that stay an index is dear; foreign keys hold tables together that are altered one by one.
+        now.retain(|found| found.kind == DefinitionKind::ForeignKey || !definitions.iter().any(|d| is_alike(d, found)));
+    }
     schema::drop_definitions(target, &now).await?;
-    copy::truncate(target, &data.iter().filter(|n| !seeded.contains(&n.name.as_str())).cloned().collect::<Vec<_>>())
-        .await?;
+    if rows == Rows::Emptied {
+        let emptied: Vec<_> = data.iter().filter(|n| !seeded.contains(&n.name.as_str())).cloned().collect();
+        copy::truncate(target, &emptied).await?;
+    }
     for table in &found {
         match wanted.iter().find(|candidate| candidate.name == table.name) {
             None => {
@@ -49,24 +66,30 @@ pub async fn make_like(
     for name in data.iter().filter(|name| seeded.contains(&name.name.as_str())) {
         keep_known_rows(source, target, name).await?;
     }
-    if let Some(table) = wanted.iter().find(|table| table.name.name == migration_table) {
-        keep_known_rows(source, target, &table.name).await?;
-    }
     for definition in schema::missing(target, definitions).await? {
         schema::create(target, &definition).await?;
     }
     let left = inspect::schema_differences(&wanted, &inspect::tables(target).await?);
-    match left.first() {
-        None => Ok(()),
-        Some(first) => Err(Error::found(
+    if let Some(first) = left.first() {
+        return Err(Error::found(
             "give the target the source's schema back",
             format!("{} differences stay, first: {first}", left.len()),
             "deploy a fresh target application and database at the source's release, and relate them instead",
-        )),
+        ));
+    }
+    match wanted.iter().find(|table| table.name.name == migration_table) {
+        Some(table) => keep_known_rows(source, target, &table.name).await,
+        None => Ok(()),
     }
 }
 
-/// Brings one table's columns to those of its twin. The table is empty (or seeded), so this is quick.
+/// True for the same thing, made in the same way.
+fn is_alike(one: &Definition, other: &Definition) -> bool {
+    let parts = |d: &Definition| (d.table.clone(), d.name.clone(), d.kind, d.sql.clone());
+    parts(one) == parts(other)
+}
+
+/// Brings one table's columns to those of its twin.
 async fn alter(target: &Session, now: &Table, like: &Table) -> Result<()> {
     let mut actions = Vec::new();
     for column in &now.columns {

@@ -27,7 +27,7 @@ pub enum Health {
 /// The step that wants the subscription enabled now.
 pub fn wanted_by(run: &Run) -> Step {
     let paused = matches!(run.status(Step::Pause), Status::Doing | Status::Done | Status::Failed);
-    if run.order == Order::MigrateFirst && paused { Step::CatchUp } else { Step::Follow }
+    if paused { Step::CatchUp } else { Step::Follow }
 }
 
 /// The attempt of a step, told from an earlier one.
@@ -110,7 +110,7 @@ pub async fn look(
 /// In the documented order no apply worker may run beside the change of the schema, nor after it until late rows are
 /// known to fit.
 fn rests_on_purpose(run: &Run) -> bool {
-    run.order == Order::Documented && run.status(Step::Migrate) != Status::Pending
+    run.order == Order::Documented && !run.rehearsing && run.status(Step::Migrate) != Status::Pending
 }
 
 async fn enabled(

@@ -65,6 +65,7 @@ pub fn look(world: &World, applications: &Applications, settings: &Settings, run
         target_patroni: PORT,
         settings: settings.clone(),
         keep_release: false,
+        rehearsed: None,
         run,
         coordinator: applications.coordinator.clone(),
         target_application: format!("{}{}", applications.target.model_flag(), applications.target.name),
@@ -80,7 +81,8 @@ pub async fn check(context: &mut Context<'_>) -> Answer {
     context.progress.say("checking both sides");
     let run = Some(context.run()?).filter(|run| run.has_touched()).map(|run| run.id.clone());
     let keep_release = super::refresh::kept_release(context).is_some();
-    let look = Look { keep_release, ..look(context.world, context.applications, context.settings(), run) };
+    let rehearsed = context.state.rehearsed.clone();
+    let look = Look { keep_release, rehearsed, ..look(context.world, context.applications, context.settings(), run) };
     let findings = preflight::preflight(look).await;
     if let Some(first) = findings.iter().find(|finding| finding.verdict == Verdict::Fail) {
         let failed = preflight::failed(&findings);

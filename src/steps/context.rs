@@ -49,6 +49,8 @@ pub struct Live {
     pub watched: Option<Instant>,
     /// The request for which the watch looked last: each is judged by what is true since it was made.
     pub watched_for: i64,
+    /// When the target was last seen open for its schema migration, and that not begun, in milliseconds since 1970.
+    pub unmigrated_at: Option<i64>,
     /// When the source's writes were counted last.
     pub counted: Option<Instant>,
     /// The watch's sessions, source and target, kept from one good look to the next.

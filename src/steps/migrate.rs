@@ -3,15 +3,20 @@
 
 use super::context::{Answer, Context, Outcome, wait};
 use super::{follow, messages, observe, prepare};
-use crate::apps::{Health, Recognised};
+use crate::apps::{self, Health, Recognised};
+use crate::migration::plan::LATE_ROWS_FIT;
 use crate::migration::{Failure, Order, Record, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
-use crate::postgres::{Session, inspect, reset};
-use serde_json::json;
+use crate::postgres::reset::{self, Rows};
+use crate::postgres::{Error, Session, inspect};
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Between two looks that must agree before the migration counts as ended.
 const SETTLES: Duration = Duration::from_millis(500);
+
+/// The note of when the application's migration was first seen to run, in milliseconds since 1970.
+pub const BEGUN: &str = "begun-at";
 
 /// Opens the target for the application's migration, watches for its end, closes the target again.
 ///
@@ -33,13 +38,16 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             Err(found) => Err(super::refresh::unlike(context, found)),
         };
     }
+    let looked = now_ms();
     if let Some(to) = ended(context, &from).await? {
+        let seconds = begun_at(context)?.map(|begun| (looked - begun).max(0) as f64 / 1000.0);
         if !is_closed(context).await? {
             context.progress.say("closing the target again");
             prepare::close_target(context, Step::Migrate).await?;
         }
         messages::release(context, &context.world.target("migrate").await?).await?;
-        return Ok(Outcome::Done(json!({"from": from, "to": to})));
+        let fits = from == to || apps::pair(context.app(), &from, &to).is_some_and(|pair| pair.earned);
+        return Ok(Outcome::Done(json!({"from": from, "to": to, "seconds": seconds, LATE_ROWS_FIT: fits})));
     }
     if !is_open(context).await? {
         if let Some(waiting) = not_quiet(context).await {
@@ -50,6 +58,13 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             follow::stop(context).await?;
         }
         let target = context.world.target("migrate").await?;
+        context.live.unmigrated_at = None;
+        let begins = observe::recognise(context.app(), &target).await? == Recognised::Release(from.clone());
+        // What goes on after it was cut off cannot be measured as a whole.
+        let begun = if begins { Value::Null } else { json!("before") };
+        if begun != noted_begin(context)? {
+            context.note(Step::Migrate, BEGUN, begun).await?;
+        }
         let generation = open_generation(context).await?;
         // A subscription that is still enabled here would be a defect of the runbook: then it is refused.
         let only_if = OpenOnlyIf { first: messages::holding(context)?, ..OpenOnlyIf::default() };
@@ -60,11 +75,34 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         context.note(Step::Migrate, "opened-at", json!(now_ms())).await?;
     }
     let command = command(context, &from).await?;
-    if is_running(context, &context.world.target("migrate").await?).await? {
+    let target = context.world.target("migrate").await?;
+    let runs = is_running(context, &target).await?;
+    if !runs && observe::recognise(context.app(), &target).await? == Recognised::Release(from.clone()) {
+        context.live.unmigrated_at = Some(looked);
+    } else if noted_begin(context)?.is_null() {
+        context.note(Step::Migrate, BEGUN, json!(looked)).await?;
+    }
+    if runs {
         context.progress.say("the target application's schema migration is running");
         return Ok(Outcome::Again(Duration::from_millis(250)));
     }
-    wait(format!("the target application {} has to migrate its schema", context.applications.target.name), command)
+    let name = &context.applications.target.name;
+    let took = context.state.rehearsed.as_ref().and_then(|rehearsed| rehearsed.measured_from(&from));
+    let took = took.map(|seconds| format!(" (in the rehearsal that took {seconds:.1} s)")).unwrap_or_default();
+    wait(format!("the target application {name} has to migrate its schema{took}"), command)
+}
+
+fn noted_begin(context: &Context<'_>) -> Result<Value, Failure> {
+    Ok(context.run()?.note(Step::Migrate, BEGUN).cloned().unwrap_or_default())
+}
+
+/// When the migration that has ended began: when it was first seen, or, where it was too short for that, when it was seen
+/// not to have begun. `None` when nobody looked then.
+fn begun_at(context: &Context<'_>) -> Result<Option<i64>, Failure> {
+    match noted_begin(context)? {
+        Value::Null => Ok(context.live.unmigrated_at),
+        noted => Ok(noted.as_i64()),
+    }
 }
 
 /// Has the target application migrate its schema from this release.
@@ -143,9 +181,9 @@ pub async fn went_on(context: &Context<'_>, run: &Run, target: &Session) -> Resu
         return Ok(None);
     }
     let step = match run.order {
+        Order::Documented if !run.rehearsing => Step::Migrate,
         // The subscription runs again by now.
-        Order::MigrateFirst => Step::Pause,
-        Order::Documented => Step::Migrate,
+        Order::Documented | Order::MigrateFirst => Step::Pause,
     };
     let reason =
         format!("the target's schema was release {to} when its migration seemed to have ended, and is {found}");
@@ -211,8 +249,8 @@ async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
         Health::Down(_) | Health::NotReady { .. } => None,
         Health::Ready { version } if serves_new_release(context, &version).await => Some(wait(
             format!(
-                "the target's server still runs as before a rollback (release {version}) and could write; restart it, \
-                 so that it finds its schema old and waits"
+                "the target's server still runs as before a rollback or a rehearsal's end (release {version}) and could \
+                 write; restart it, so that it finds its schema old and waits"
             ),
             observe::restart_command(context),
         )),
@@ -235,7 +273,7 @@ async fn serves_new_release(context: &Context<'_>, version: &str) -> bool {
 
 /// True when every table of the target refuses writes. A close that was cut off is not one: its row says closed
 /// before its triggers are there.
-async fn is_closed(context: &Context<'_>) -> Result<bool, Failure> {
+pub(super) async fn is_closed(context: &Context<'_>) -> Result<bool, Failure> {
     let target = context.world.target("migrate").await?;
     Ok(!is_open(context).await? && observe::unfenced_target(&target).await?.is_empty())
 }
@@ -256,10 +294,13 @@ async fn open_generation(context: &Context<'_>) -> Result<String, Failure> {
     })
 }
 
-/// What the operator asked for, else the estimate from the data.
+/// What the operator asked for, else what a rehearsal measured, else the estimate from the data.
 pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> {
     if context.request.migration_timeout > 0 {
         return Ok(context.request.migration_timeout);
+    }
+    if let Some(measured) = context.state.rehearsed.as_ref().and_then(|rehearsed| rehearsed.measured_from(from)) {
+        return Ok(apps::granted_seconds(measured));
     }
     let source = context.world.source("estimate").await?;
     let tables = inspect::tables(&source).await?;
@@ -267,7 +308,7 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
         |name: &str| tables.iter().filter(|t| t.name.name == name).map(|t| t.estimated_rows.unwrap_or(0)).sum::<u64>();
     let all = tables.iter().map(|t| t.estimated_rows.unwrap_or(0)).sum();
     // Where to is not known before it is there: the longest road.
-    let to = crate::apps::earned_from(context.app(), from).last().map_or("", |pair| pair.to);
+    let to = apps::earned_from(context.app(), from).last().map_or("", |pair| pair.to);
     Ok(context.app().migration_seconds(from, to, rows, all))
 }
 
@@ -291,10 +332,22 @@ pub async fn undo(context: &mut Context<'_>) -> Answer {
         prepare::close_target(context, Step::Migrate).await?;
     }
     context.progress.say("giving the target the source's schema back");
-    let definitions = super::copy::noted_definitions(context).unwrap_or_default();
-    reset::make_like(&source, &target, &definitions, context.app().migration_table, context.app().seeded_tables)
-        .await?;
+    give_schema_back(context, &source, &target, Rows::Emptied).await?;
     Ok(Outcome::Done(serde_json::Value::Null))
+}
+
+/// Has the target's schema be the source's again.
+///
+/// # Errors
+/// The servers'; a difference that cannot be taken back; with [`Rows::Kept`] rows that do not fit.
+pub(super) async fn give_schema_back(
+    context: &Context<'_>,
+    source: &Session,
+    target: &Session,
+    rows: Rows,
+) -> Result<(), Error> {
+    let (app, definitions) = (context.app(), super::copy::noted_definitions(context).unwrap_or_default());
+    reset::make_like(source, target, &definitions, (app.migration_table, app.seeded_tables), rows).await
 }
 
 /// Milliseconds since 1970.

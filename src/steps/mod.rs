@@ -23,6 +23,7 @@ pub mod observe;
 pub mod preflight;
 pub mod prepare;
 pub mod refresh;
+pub mod rehearse;
 pub mod repair;
 pub mod reverse;
 pub mod room;
@@ -57,6 +58,8 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
         Step::Migrate => migrate::perform(context).await,
         Step::CatchUp => catch_up::perform(context).await,
         Step::Gates => gates::perform(context).await,
+        Step::Prove => rehearse::prove(context).await,
+        Step::Reset => rehearse::reset(context).await,
         Step::WayBack => way_back::perform(context).await,
         Step::Fence => fence::perform(context).await,
         Step::Drain => drain::perform(context).await,
@@ -89,7 +92,7 @@ pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
         Step::Fence => fence::undo(context).await,
         Step::Snapshot => verify::undo(context).await,
         Step::HandOver => hand_over::undo(context).await,
-        // Preflight and the gates only look. A refreshed application stays refreshed: its revision is
+        // Preflight and the gates only look, and so does a rehearsal's proof; its reset is an undo itself. A refreshed application stays refreshed: its revision is
         // the operator's. A paused subscription goes with `follow`, carried sequences with `copy`, the
         // comparison with `snapshot`, what flows back with `way-back`. After the hand-over nothing is undone that
         // users see: they went back before.
@@ -97,6 +100,8 @@ pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
         | Step::Refresh
         | Step::Pause
         | Step::Gates
+        | Step::Prove
+        | Step::Reset
         | Step::Drain
         | Step::Verify
         | Step::Flip
@@ -123,6 +128,7 @@ pub fn explain(record: &Record) -> String {
         Record::Noted { step, name, .. } => format!("{}: noted {name}", step.name()),
         Record::Lost { step, reason } => format!("step {} must be done again: {reason}", step.name()),
         Record::Lifted { reason } => format!("the fence was lifted: {reason}"),
+        Record::RehearsalStarted => "the schema migration is going to be tried".into(),
         Record::RollbackStarted => "everything is going to be undone".into(),
         Record::UndoStarted { step } => format!("begin to undo: {}", step.describe()),
         Record::Undone { step } => format!("undone: {}", step.describe()),

@@ -71,6 +71,11 @@ pub async fn forget_whole(context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
+/// True while the target holds a whole copy, however old.
+pub fn holds_whole(run: &Run) -> bool {
+    whole(run).is_some()
+}
+
 fn whole(run: &Run) -> Option<Measured> {
     serde_json::from_value(run.note(Step::Copy, WHOLE)?.clone()).ok()
 }

@@ -11,8 +11,9 @@ use crate::migration::{Failure, Side};
 use crate::postgres::fence::{self, Close, FenceRow, FenceState};
 use crate::postgres::leftovers::{self, Leftover, LeftoverKind};
 use crate::postgres::names::{RunId, TableName};
+use crate::postgres::reset::{self, Rows};
 use crate::postgres::schema::{self, DefinitionKind};
-use crate::postgres::{Session, copy, others, reset};
+use crate::postgres::{Session, copy, others};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -228,7 +229,7 @@ async fn as_the_application_made_it(app: &App, source: &Place, target: &Place) -
     let tables: Vec<TableName> = observe::application_tables(app, source).await?.into_iter().map(|t| t.name).collect();
     let definitions = schema::definitions(source, &tables).await?;
     if observe::schema_versions(app, source).await? != observe::schema_versions(app, target).await? {
-        reset::make_like(source, target, &definitions, app.migration_table, app.seeded_tables).await?;
+        reset::make_like(source, target, &definitions, (app.migration_table, app.seeded_tables), Rows::Emptied).await?;
         return Ok(());
     }
     let keys: Vec<_> = definitions.iter().filter(|d| d.kind == DefinitionKind::ForeignKey).cloned().collect();

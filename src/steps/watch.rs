@@ -289,9 +289,10 @@ async fn replication(
         return lost(format!("replication slot {name} lost the WAL it needs on {}", source.address));
     }
     // What is only about to follow is not judged; nor is what rests on purpose, unless an operator set the limit: losing
-    // the copy then would break into the application's migration or an outage.
+    // the copy then would break into the application's migration or an outage. A rehearsal is worth neither.
     let rests = match run.phase {
         Phase::Fenced | Phase::Drained => true,
+        Phase::Migrating if run.rehearsing => false,
         Phase::Migrating => context.settings().max_kept_wal_bytes == 0,
         _ => !run.is_done(Step::Follow),
     };

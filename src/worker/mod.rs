@@ -17,7 +17,7 @@ use control::Handover;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use trouble::{Trouble, since};
+use trouble::{Trouble, since, stops_the_request};
 use wake::Waker;
 
 /// How often requests, relations and the state of replication are looked at while nothing runs.
@@ -179,7 +179,9 @@ impl<'a> Turn<'a> {
                 log::warn!("{}", steps::explain(&record));
                 // After an outage that ended too late, following goes on when it is asked for: that is no surprise.
                 let rests = state.active().is_some_and(steps::guard::rests_after_lift);
-                let failure = stops_the_request(&record).filter(|_| !rests || matches!(record, Record::Lifted { .. }));
+                let rehearsing = state.active().is_some_and(|run| run.rehearsing);
+                let failure = stops_the_request(&record, rehearsing)
+                    .filter(|_| !rests || matches!(record, Record::Lifted { .. }));
                 // An undo goes on whatever is lost meanwhile; a road back whose lease ran out is asked for again.
                 let undoes = state.phase() != Phase::Reversing;
                 self.record(state, record).await?;
@@ -218,6 +220,7 @@ impl<'a> Turn<'a> {
                 }
             }
             Next::Do(step) => self.step(step, state, live, trouble).await,
+            Next::Rehearse => self.record(state, Record::RehearsalStarted).await.map(|()| Duration::ZERO),
             Next::RollBack => self.roll_back(state, live, trouble).await,
             Next::TooLate => {
                 let sentence = state.active().map(plan::too_late).unwrap_or_default();
@@ -300,8 +303,8 @@ impl<'a> Turn<'a> {
             self.record(state, Record::Started { step }).await?;
         }
         self.sink.update(|p| p.step = step.name().to_owned());
-        let answer =
-            self.run(step == Step::Copy, state, live, |context| Box::pin(steps::perform(step, context))).await?;
+        let long = matches!(step, Step::Copy | Step::Prove);
+        let answer = self.run(long, state, live, |context| Box::pin(steps::perform(step, context))).await?;
         self.answered(step, answer, state, trouble, |output| Record::Done { step, output }).await
     }
 
@@ -424,20 +427,6 @@ impl<'a> Turn<'a> {
             self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
         }
         Ok(LOOK)
-    }
-}
-
-/// What the watch found may mean that a person must ask again: writes are never stopped twice for one request, and a
-/// subscription that stopped is never enabled again unasked.
-fn stops_the_request(record: &Record) -> Option<Failure> {
-    match record {
-        Record::Lifted { reason } => {
-            Some(Failure::operator("keep writes stopped", reason, "run show, then the action again"))
-        }
-        Record::Lost { step: step @ (Step::Follow | Step::CatchUp), reason } => {
-            Some(Failure::operator(step.describe(), reason, "mend that and run the action again"))
-        }
-        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
-//! What is in the way at present and heals by itself.
+//! What is in the way at present: whether it heals by itself, or ends a request.
 
 use crate::juju::logging;
+use crate::migration::{Failure, Record, Step};
 use crate::postgres::UNREACHABLE_CURE;
 use std::time::SystemTime;
 
@@ -17,5 +18,23 @@ pub(super) fn since(sentence: &str, began: SystemTime) -> String {
     match sentence.contains(UNREACHABLE_CURE) {
         true => format!("{sentence}; so since {}", logging::utc(began)),
         false => sentence.to_owned(),
+    }
+}
+
+/// What the watch found may mean that a person must ask again: writes are never stopped twice for one request, a
+/// subscription that stopped is never enabled again unasked, and nothing is rehearsed twice.
+pub(super) fn stops_the_request(record: &Record, rehearsing: bool) -> Option<Failure> {
+    match record {
+        Record::Lost { step: Step::Copy, reason } if rehearsing => {
+            let cure = "run replicate, which gives the target the source's schema back and has it follow again";
+            Some(Failure::operator("end the rehearsal", reason, cure).cured_by("replicate"))
+        }
+        Record::Lifted { reason } => {
+            Some(Failure::operator("keep writes stopped", reason, "run show, then the action again"))
+        }
+        Record::Lost { step: step @ (Step::Follow | Step::CatchUp), reason } => {
+            Some(Failure::operator(step.describe(), reason, "mend that and run the action again"))
+        }
+        _ => None,
     }
 }

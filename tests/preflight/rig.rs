@@ -45,6 +45,7 @@ pub fn look(source: &Cluster, target: &Cluster) -> Look {
         source_patroni: 1,
         target_patroni: 1,
         settings: Settings::default(),
+        rehearsed: None,
         keep_release: false,
         run: None,
         coordinator: "coordinator".to_owned(),

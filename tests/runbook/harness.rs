@@ -4,7 +4,7 @@
 
 use super::rig::{LONG, Rig};
 use coordinator::migration::journal::Request;
-use coordinator::migration::runbook::{REVERSAL, runbook};
+use coordinator::migration::runbook::{REHEARSAL, REVERSAL, runbook};
 use coordinator::migration::{Class, Goal, Next, OrderChoice, Progress, Record, Settings, State, Status, Step, plan};
 use coordinator::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store, World};
 use peers::proxy::{Proxy, Replies};
@@ -252,6 +252,7 @@ impl Bench {
                     self.record(started);
                 }
                 Next::Do(step) => self.does(step),
+                Next::Rehearse => self.record(Record::RehearsalStarted),
                 Next::RollBack => self.record(Record::RollbackStarted),
                 Next::Undo(step) => self.undoes(step),
                 Next::End => self.record(Record::RunEnded),
@@ -280,6 +281,10 @@ impl Bench {
             Some(output) => self.record(Record::Done { step, output }),
             // It leads back to an earlier step by design; once more would lead back again.
             None => self.cannot_be_done_again.push(step),
+        }
+        if step == Step::Reset {
+            self.rig.stop_target().unwrap();
+            self.migrated = false;
         }
         eprintln!("{}: {} replies lost", step.name(), self.lost - before);
     }
@@ -327,6 +332,38 @@ fn there_and_back_and_there(settings: Settings, stride: u64) {
     let left_out: Vec<_> = book.iter().chain(REVERSAL).filter(|step| !begun(step)).collect();
     assert!(left_out.is_empty(), "{left_out:?}");
     bench.rig.assert_equal();
+}
+
+/// A rehearsal, and back.
+fn rehearsed(settings: Settings) {
+    let mut bench = Bench::new(settings, 0);
+    let before = bench.objects();
+    bench.ask(Goal::Following);
+    bench.go(None);
+    let following = bench.objects();
+    bench.ask(Goal::Rehearsed);
+    bench.go(None);
+    // But for the rows, which users may change at any time, and the messages between, all is as before.
+    bench.assert_objects("a rehearsal", &following);
+    bench.ask(Goal::RolledBack);
+    bench.go(None);
+    bench.assert_objects("a rehearsal undone", &before);
+    let begun = |step: &Step| bench.reached.contains_key(&(*step, Way::Do));
+    let left_out: Vec<_> = REHEARSAL.iter().filter(|step| !begun(step)).collect();
+    assert!(left_out.iter().all(|step| **step == Step::Refresh), "{left_out:?}");
+    assert!(bench.lost > 100, "only {} replies were lost", bench.lost);
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn a_rehearsal_with_every_reply_lost() {
+    rehearsed(Settings::default());
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn a_rehearsal_in_the_documented_order_with_every_reply_lost() {
+    rehearsed(Settings { order: OrderChoice::Documented, outage_limit: 3600, ..Settings::default() });
 }
 
 #[test]

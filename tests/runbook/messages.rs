@@ -127,3 +127,29 @@ fn what_was_abandoned_is_never_sent() {
     assert_eq!(rig.on_source(abandoned).unwrap(), "3");
     assert_eq!(rig.left_behind().unwrap(), Vec::<String>::new());
 }
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn a_rehearsal_sends_nothing() {
+    let sink = MailSink::start().unwrap();
+    let mut rig = rig(None, &sink);
+    for number in 1..=3 {
+        queue(&rig.source, &rig.source_database(), &format!("old {number}")).unwrap();
+    }
+    rig.ask(super::rehearse::request(&Settings::default())).unwrap();
+    rig.asked();
+    rig.run_migration().unwrap();
+    assert_eq!(rig.settled(LONG).unwrap().phase(), Phase::Following);
+    // Its courier has been there all the while.
+    rig.target_client().ready().unwrap();
+    assert_eq!(sink.subjects(), Vec::<String>::new());
+    rig.assert_equal();
+    rig.stop_target().unwrap();
+    rig.migrate_schema(&Settings::default());
+    assert_eq!(rig.reach(Goal::Flipped).phase(), Phase::Flipped);
+    wait_for("every message", LONG, || if sink.subjects().len() < 3 { Err(dispatched(&rig)) } else { Ok(()) }).unwrap();
+    rig.verified();
+    let mut sent = sink.subjects();
+    sent.sort();
+    assert_eq!(sent, ["old 1", "old 2", "old 3"]);
+}

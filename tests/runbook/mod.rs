@@ -23,6 +23,7 @@ mod native;
 mod pairs;
 mod planted;
 mod refreshed;
+mod rehearse;
 mod repair;
 mod replaced;
 mod restarts;

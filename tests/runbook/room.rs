@@ -21,7 +21,7 @@ const RELEASE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                        WHERE query LIKE '%pg_sleep(600)' AND pid <> pg_backend_pid()";
 
 /// More WAL than is allowed, of which nothing is anybody's row.
-fn write_much(psql: impl Fn(&str) -> anyhow::Result<String>) {
+pub fn write_much(psql: impl Fn(&str) -> anyhow::Result<String>) {
     let sql = "SELECT count(pg_logical_emit_message(false, 'noise', repeat('x', 1 << 20))) FROM generate_series(1, 80)";
     psql(sql).unwrap();
 }

@@ -5,7 +5,7 @@
 use super::restarts::{mixed, restart};
 use super::rig::{LONG, Rig};
 use coordinator::migration::journal::Request;
-use coordinator::migration::runbook::runbook;
+use coordinator::migration::runbook::{REHEARSAL, runbook};
 use coordinator::migration::{Goal, Order, OrderChoice, Phase, Settings, State, Step};
 use coordinator::worker::control::FROZEN;
 use peers::wait_for;
@@ -219,6 +219,37 @@ fn every_road(side: &'static str, fate: Fate, order: OrderChoice) {
     assert_eq!(walk.go(Goal::Finalized), Phase::Finalized);
     assert_eq!(walk.rig.left_behind().unwrap(), Vec::<String>::new());
     walk.ends();
+}
+
+/// A rehearsal, and what it was for.
+fn rehearsed(side: &'static str, order: OrderChoice) {
+    let mut walk = Walk::new(side, Fate::Killed, order);
+    assert_eq!(walk.go(Goal::Rehearsed), Phase::Following);
+    walk.rig.assert_equal_schemas();
+    walk.rig.write_target().unwrap_err();
+    let measured = walk.rig.now().unwrap().0.rehearsed.unwrap();
+    assert!(measured.rows_verified.unwrap() > 500, "{measured:?}");
+    for (step, what) in REHEARSAL.iter().flat_map(|step| [(step, "started"), (step, "done")]) {
+        let place = format!("{side}/{what}/{}", step.name());
+        assert!(walk.met.contains(&place), "{place} was not met: {:?}", walk.met);
+    }
+    walk.rig.stop_target().unwrap();
+    walk.migrated = false;
+    walk.flip();
+    walk.nothing_is_lost(&walk.rig.target_uri());
+    walk.rig.assert_no_secret();
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn killed_before_every_record_of_a_rehearsal() {
+    rehearsed("record-before", OrderChoice::Auto);
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn killed_after_every_record_of_a_rehearsal_in_the_documented_order() {
+    rehearsed("record-after", OrderChoice::Documented);
 }
 
 #[test]

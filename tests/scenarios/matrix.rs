@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 const UNIT: &str = "coordinator/0";
 
 /// `migrated`: following (or drained, in the documented order) with the new schema and every gate passed.
-const MIGRATE_FIRST: [&str; 2] = [
+///
+/// `rehearsal`: migrating, but not for good.
+const MIGRATE_FIRST: [&str; 3] = [
     "
                 idle        prepared    copying     rolling-back  following       migrating       migrated
 preflight       done        done        done        done          done            done            done
@@ -29,6 +31,7 @@ run-migration   >replicate  >replicate  >replicate  >rollback     asked         
 flip-traffic    >replicate  >replicate  >replicate  >rollback     >run-migration  >run-migration  >drain
 cut-over        >replicate  >replicate  >replicate  >rollback     >run-migration  >run-migration  asked
 migrate         asked       asked       asked       >rollback     asked           waiting         asked
+rehearse        asked       asked       asked       >rollback     asked           >run-migration  >cut-over
 rollback        done        asked       asked       asked         asked           asked           asked
 finalize        >preflight  >replicate  >replicate  >rollback     >run-migration  >run-migration  >cut-over
 show            done        done        done        done          done            done            done
@@ -44,9 +47,26 @@ run-migration   >drain      done           >flip-traffic  >finalize   >show     
 flip-traffic    >drain      asked          asked          done        >show      >rollback
 cut-over        asked       asked          asked          done        >show      >rollback
 migrate         asked       asked          asked          done        >show      >rollback
+rehearse        >drain      >flip-traffic  >flip-traffic  >finalize   >show      >rollback
 rollback        asked       asked          asked          asked       >show      asked
 finalize        >drain      >flip-traffic  >flip-traffic  asked       done       >rollback
 show            done        done           done           done        done       done
+",
+    "
+                rehearsal
+preflight       done
+replicate       asked
+verify          >rehearse
+drain           >rehearse
+refresh         >rehearse
+run-migration   >rehearse
+flip-traffic    >rehearse
+cut-over        >rehearse
+migrate         >rehearse
+rehearse        waiting
+rollback        asked
+finalize        >rehearse
+show            done
 ",
 ];
 
@@ -62,6 +82,7 @@ run-migration   >replicate  >replicate  >replicate  >rollback     >drain      >d
 flip-traffic    >replicate  >replicate  >replicate  >rollback     >drain      >drain
 cut-over        >replicate  >replicate  >replicate  >rollback     asked       asked
 migrate         asked       asked       asked       >rollback     asked       asked
+rehearse        asked       asked       asked       >rollback     asked       >drain
 rollback        done        asked       asked       asked         asked       asked
 finalize        >preflight  >replicate  >replicate  >rollback     >cut-over   >drain
 show            done        done        done        done          done        done
@@ -77,6 +98,7 @@ run-migration   asked           waiting         done           >flip-traffic  >f
 flip-traffic    asked           waiting         asked          asked          done        >show      >rollback
 cut-over        asked           waiting         asked          asked          done        >show      >rollback
 migrate         asked           waiting         asked          asked          done        >show      >rollback
+rehearse        >run-migration  >run-migration  >flip-traffic  >flip-traffic  >finalize   >show      >rollback
 rollback        asked           asked           asked          asked          asked       >show      asked
 finalize        >run-migration  >run-migration  >flip-traffic  >flip-traffic  asked       done       >rollback
 show            done            done            done           done           done        done       done
@@ -108,7 +130,8 @@ fn read(parts: &'static [&'static str]) -> Table {
         let (there, wanted): (BTreeSet<_>, BTreeSet<_>) = (answers.keys().collect(), actions.keys().collect());
         assert_eq!(there, wanted, "{column}");
     }
-    let columns: BTreeSet<&str> = table.keys().map(String::as_str).filter(|column| *column != "migrated").collect();
+    let is_phase = |column: &&str| !["migrated", "rehearsal"].contains(column);
+    let columns: BTreeSet<&str> = table.keys().map(String::as_str).filter(is_phase).collect();
     assert_eq!(columns, coordinator::migration::Phase::ALL.iter().map(|phase| phase.name()).collect());
     table
 }
@@ -188,7 +211,11 @@ impl Board {
     }
 
     fn stands_in(&self, column: &str, result: &ActionResult) {
-        let phase = if column == "migrated" { self.migrated } else { column };
+        let phase = match column {
+            "migrated" => self.migrated,
+            "rehearsal" => "migrating",
+            phase => phase,
+        };
         assert_eq!(result.result("phase"), phase, "{result:?}");
     }
 
@@ -271,6 +298,18 @@ fn every_action_in_every_phase_of_migrate_first() {
     board.on_until("drain", "done");
     board.column("drained", false, "flip-traffic");
     board.hand_over();
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn every_action_in_a_rehearsal() {
+    let board = Board { table: read(&MIGRATE_FIRST), stage: rig::stage("matrix-rehearsal", 1), migrated: "following" };
+    rig::refresh(&board.stage);
+    rig::follow(&board.stage);
+    expect(&board.stage.model, "rehearse", &[("wait", "60")], "waiting");
+    board.column("rehearsal", false, "rollback");
+    board.on_until("rollback", "done");
+    rig::close(&board.stage, End::Source);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod options;
 mod orders;
 mod parameters;
 mod refusals;
+mod rehearse;
 mod relations;
 mod repeats;
 mod retire;

@@ -261,13 +261,15 @@ pub(super) fn order(facts: &Facts) -> Judgement {
 pub(super) fn migration_time(facts: &Facts) -> Judgement {
     let seconds = facts.migration_seconds();
     let rows = facts.source.survey.all_estimated_rows();
+    let why = match facts.measured_seconds() {
+        Some(measured) => format!("{measured:.1} s in the rehearsal"),
+        None => format!("about {rows} rows"),
+    };
     if seconds <= ACTION_DEFAULT {
-        good(format!("{seconds} s are ample for about {rows} rows"))
+        good(format!("{seconds} s are ample for {why}"))
     } else {
         bad(
-            format!(
-                "about {rows} rows: {seconds} s should be granted, the application's own action grants {ACTION_DEFAULT}"
-            ),
+            format!("{why}: {seconds} s should be granted, the application's own action grants {ACTION_DEFAULT}"),
             format!("run it through {} (which passes this on), or with timeout={seconds}", facts.look.coordinator),
         )
     }

@@ -30,7 +30,7 @@ pub use typed::{End, Ends};
 
 use super::{follow, way_back};
 use crate::apps::{self, App, Health, Readable, Recognised, Told};
-use crate::migration::Settings;
+use crate::migration::{Rehearsed, Settings};
 use crate::postgres::patroni::Patroni;
 use crate::postgres::reach::reach;
 use crate::postgres::survey::{Survey, occupied, survey_session};
@@ -64,6 +64,8 @@ pub struct Look {
     pub settings: Settings,
     /// The target keeps the source's release.
     pub keep_release: bool,
+    /// What the last rehearsal measured.
+    pub rehearsed: Option<Rehearsed>,
     /// The run that is under way, if any: then its own traces are no leftovers.
     pub run: Option<String>,
     /// Our application's name, for commands.
@@ -160,8 +162,16 @@ impl Facts {
         Some(from) < at && self.destination().and_then(place).is_none_or(|to| at <= Some(to))
     }
 
+    /// Seconds that the app's own schema migration took in a rehearsal of the same road.
+    pub fn measured_seconds(&self) -> Option<f64> {
+        self.look.rehearsed.as_ref()?.measured_from(self.source.release()?)
+    }
+
     /// Seconds that the app's own schema migration should be given.
     pub fn migration_seconds(&self) -> u64 {
+        if let Some(measured) = self.measured_seconds() {
+            return apps::granted_seconds(measured);
+        }
         let (app, survey) = (self.look.app, &self.source.survey);
         let from = self.source.release().unwrap_or_default();
         let to = self.destination().unwrap_or_default();
