@@ -21,6 +21,7 @@ pub mod ports;
 pub mod proxy;
 mod psql;
 pub mod seed;
+mod totp;
 pub mod wait;
 pub mod writers;
 
