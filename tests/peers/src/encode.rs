@@ -38,7 +38,7 @@ pub fn from_base32(text: &str) -> Vec<u8> {
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
     for letter in text.bytes() {
         let Some(value) = LETTERS.iter().position(|known| *known == letter) else { continue };
-        bits = (bits << 5 | value as u32) & 0xfff;
+        bits = ((bits << 5) | value as u32) & 0xfff;
         held += 5;
         if held >= 8 {
             held -= 8;

@@ -18,7 +18,7 @@ fn at(secret: &str, seconds: u64) -> anyhow::Result<String> {
     mac.update(&(seconds / STEP).to_be_bytes());
     let digest = mac.finalize().into_bytes();
     let begin = usize::from(digest[digest.len() - 1] & 0x0f);
-    let number = digest[begin..begin + 4].iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let number = digest[begin..begin + 4].iter().fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
     Ok(format!("{:06}", (number & 0x7fff_ffff) % 1_000_000))
 }
 
