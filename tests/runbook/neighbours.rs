@@ -164,8 +164,10 @@ fn never_notice_and_are_named_where_they_keep_us_waiting() {
     assert_untouched(&source, &before, "at the end");
     assert_eq!(in_the_way, Vec::<String>::new());
     assert_eq!(record.unexpected, Vec::<String>::new());
-    let refused: u64 = record.phases.iter().map(|phase| phase.refused).sum();
-    assert_eq!(refused, 0, "writes of the neighbour's were refused");
+    // Clients of the neighbour's are in each other's way now and then.
+    let among_themselves = |said: &&String| said.contains("could not serialize access");
+    let by_others: Vec<&String> = record.refusals.keys().filter(|said| !among_themselves(said)).collect();
+    assert!(by_others.is_empty(), "writes of the neighbour's were refused: {by_others:?}");
     let verdict = record.oracle.check(&source.uri(NEIGHBOUR)).unwrap();
     assert_eq!((verdict.lost, verdict.duplicated), (0, 0), "{verdict:?}");
     let written: u64 = record.phases.iter().map(|phase| phase.acknowledged).sum();

@@ -168,7 +168,7 @@ impl Client {
         answer.expect(422).map(drop)
     }
 
-    /// What waits to be sent to somebody, newest first.
+    /// What waits to be sent to somebody.
     pub fn queued_messages(&self, recipient: &str) -> anyhow::Result<Vec<Value>> {
         let path = format!("/admin/courier/messages?status=queued&recipient={}", query_value(recipient));
         match self.admin.get(&path, &[])?.expect(200)? {
@@ -180,7 +180,8 @@ impl Client {
     /// The code in the newest message of this kind that waits for somebody. Bodies are shown with `--dev` only.
     fn code_sent(&self, recipient: &str, kind: &str) -> anyhow::Result<String> {
         let messages = self.queued_messages(recipient)?;
-        let message = messages.iter().find(|message| message["template_type"] == kind);
+        let of_kind = messages.iter().filter(|message| message["template_type"] == kind);
+        let message = of_kind.max_by_key(|message| message["created_at"].as_str().unwrap_or_default().to_owned());
         let body = message.and_then(|message| message["body"].as_str()).with_context(|| format!("no {kind} waits"))?;
         let code = body.split(|letter: char| !letter.is_ascii_digit()).find(|digits| digits.len() == 6);
         Ok(code.context("no code in the message")?.to_owned())
