@@ -15,7 +15,7 @@ test-all: setup
 	cargo test --workspace -- --include-ignored
 
 # Every pair of releases that src/apps/pairs.rs claims, there and back in both orders, with real servers: those that setup
-# builds and those in the folder that ORY_BIN names (kratos-v1.1.0, kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0,
+# builds and those in the folder that ORY_BIN names (kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0,
 # hydra-v2.3.0-canonical, which answers v2.3.0, hydra-v25.4.0 and hydra-v26.2.0). PAIR=kratos-1.3.1 plays those whose name
 # contains that. What each pair showed is kept in target/ory-matrix; summary.json there has a line for each, and
 # WRITE_DOCS=1 makes the table of docs/ory-matrix.md of it. Fails when a pair failed, or one that needs no ORY_BIN was not run.
