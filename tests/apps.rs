@@ -123,6 +123,60 @@ fn late_rows_of_25_4_are_filled_on_a_26_2_target_and_an_update_refreshes_them() 
     target.psql("kratos", "DROP SUBSCRIPTION follow").unwrap();
 }
 
+/// A code as 1.3.1 writes it: the kind of its address is padded to 36 letters there.
+fn padded_code(number: u8) -> String {
+    let id = format!("00000000-0000-0000-0000-00000000000{number}");
+    format!(
+        "SET session_replication_role = replica;
+         INSERT INTO identity_login_codes (id, code, address, address_type, expires_at, issued_at, selfservice_login_flow_id,
+                                           identity_id, created_at, updated_at, nid)
+         VALUES ('{id}', 'code {number}', 'one@example.org', 'email', now(), now(), '{id}', '{id}', now(), now(), '{id}')"
+    )
+}
+
+#[test]
+fn codes_of_1_3_1_arrive_padded_on_a_25_4_target_are_counted_and_with_the_fill_arrive_trimmed() {
+    let (source, target) = (Cluster::start(14).unwrap(), Cluster::start(16).unwrap());
+    for (cluster, release) in [(&source, "1.3.1"), (&target, "25.4.0")] {
+        cluster.create_database("kratos").unwrap();
+        cluster.psql("kratos", &kratos_schema(release)).unwrap();
+    }
+    source.psql("kratos", "CREATE PUBLICATION follow FOR TABLE identity_login_codes").unwrap();
+    let conninfo = source.uri("kratos");
+    let subscribe =
+        format!("CREATE SUBSCRIPTION follow CONNECTION '{conninfo}' PUBLICATION follow WITH (copy_data = false)");
+    target.psql("kratos", &subscribe).unwrap();
+    let fills = pair(&KRATOS, "1.3.1", "25.4.0").unwrap().fills;
+    let fill = fills.iter().find(|fill| fill.table == "identity_login_codes").unwrap();
+    let arrives = |number: u8, length: &str| {
+        source.psql("kratos", &padded_code(number)).unwrap();
+        let sql = format!("SELECT length(address_type) FROM identity_login_codes WHERE code = 'code {number}'");
+        wait_for("the code to arrive", Duration::from_secs(30), || {
+            let seen = target.psql("kratos", &sql).unwrap();
+            if seen == length { Ok(()) } else { Err(format!("{seen} {}", target.log_tail(5))) }
+        })
+        .unwrap();
+    };
+    let wrong = || target.psql("kratos", &fill.violations_sql("public")).unwrap();
+    // As it is, no server would find it.
+    arrives(1, "36");
+    let found = "SELECT count(*) FROM identity_login_codes WHERE address_type = 'email'";
+    assert_eq!((target.psql("kratos", found).unwrap().as_str(), wrong().as_str()), ("0", "1"));
+    for statement in install(fills, "public") {
+        target.psql("kratos", &statement).unwrap();
+    }
+    arrives(2, "5");
+    assert_eq!((target.psql("kratos", found).unwrap().as_str(), wrong().as_str()), ("1", "1"));
+    // Written again, the first one is right too.
+    source.psql("kratos", "UPDATE identity_login_codes SET updated_at = now()").unwrap();
+    wait_for("no code to be padded", Duration::from_secs(30), || {
+        let count = wrong();
+        if count == "0" { Ok(()) } else { Err(count) }
+    })
+    .unwrap();
+    target.psql("kratos", "DROP SUBSCRIPTION follow").unwrap();
+}
+
 /// A server that gives each path its recorded status, headers and body, until the test ends.
 fn recorded(answers: &'static [(&'static str, &'static str, &'static str)]) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

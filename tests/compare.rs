@@ -2,7 +2,7 @@
 
 use crate::postgres::{poll, server};
 use coordinator::postgres::compare::{
-    CompareProgress, ComparedColumn, Depth, Online, TableComparison, Verdict, compare, compare_online, open_twins,
+    CompareProgress, ComparedColumn, Depth, Online, Rule, TableComparison, Verdict, compare, compare_online, open_twins,
 };
 use coordinator::postgres::fence;
 use coordinator::postgres::names::{TableName, ident};
@@ -88,6 +88,31 @@ async fn verdict(old: &Cluster, new: &Cluster, depth: Depth) -> Verdict {
 fn found(verdict: &Verdict, table: usize) -> (u64, u64, u64) {
     let table = &verdict.tables[table];
     (table.changed, table.missing, table.extra)
+}
+
+/// A value that the source does not have is held to what its rule gives, in the target's snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_the_target_that_break_a_rule_are_counted() {
+    let (old, new) = pair(14, 16);
+    new.psql("postgres", "ALTER TABLE pairs ADD COLUMN kind text; UPDATE pairs SET kind = b").unwrap();
+    let rule = Rule {
+        table: TableName::new("public", "pairs"),
+        column: "kind".to_owned(),
+        violations: "SELECT count(*) FROM public.pairs WHERE kind IS DISTINCT FROM b".to_owned(),
+    };
+    for (broken, sql) in [(0, ""), (2, "UPDATE pairs SET kind = 'another' WHERE a < 3")] {
+        new.psql("postgres", sql).unwrap();
+        let twins = open_twins(&server(&old), "postgres", &server(&new), "postgres").await.unwrap();
+        // What comes after the snapshot is not in it.
+        new.psql("postgres", "UPDATE pairs SET kind = NULL WHERE a = 300").unwrap();
+        let mut found = compare(&twins, tables(), Depth::Rows, 2, Arc::default()).await.unwrap();
+        twins.judge(std::slice::from_ref(&rule), &mut found).await.unwrap();
+        twins.close().await.unwrap();
+        new.psql("postgres", "UPDATE pairs SET kind = b WHERE a = 300").unwrap();
+        assert_eq!((found.rows_different, found.tables[1].changed), (broken, broken), "{found:#?}");
+        let named = found.tables[1].sample_keys.contains(&"2 with a wrong kind".to_owned());
+        assert_eq!(named, broken == 2, "{found:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

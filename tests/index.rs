@@ -85,3 +85,14 @@ fn the_list_of_tests_is_true() {
     wrong.extend(missing.map(|name| format!("{name} is not named")));
     assert!(wrong.is_empty(), "tests/README.md: {wrong:#?}");
 }
+
+#[test]
+fn what_the_matrix_names_exists() {
+    let tests = tests();
+    let document = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/ory-matrix.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let named = named(&text);
+    assert!(named.len() > 10, "{} names", named.len());
+    let unknown: Vec<&String> = named.iter().map(|(name, _)| name).filter(|name| !tests.contains_key(*name)).collect();
+    assert!(unknown.is_empty(), "docs/ory-matrix.md: {unknown:?} is no test");
+}

@@ -10,6 +10,7 @@ pub mod kratos;
 pub mod messages;
 pub mod pairs;
 pub mod releases;
+pub mod revisions;
 
 pub use completions::Completion;
 pub use fills::{Fill, Value};
@@ -17,7 +18,7 @@ pub use health::{Health, Readable, Server, Told};
 pub use hydra::HYDRA;
 pub use kratos::KRATOS;
 pub use messages::Messages;
-pub use pairs::{Pair, earned_from, pair};
+pub use pairs::{Pair, claimed, earned_from, pair};
 pub use releases::{Recognised, Release};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -3,7 +3,7 @@
 //!
 //! `earned` is set only when a differential test took the same data and writes through both orders
 //! with the app's real servers and found equal databases, row by row (`runbook::differential`, and
-//! `runbook::pairs` for servers that the tests cannot build). A pair that is declared but not earned
+//! `runbook::ory_matrix` for servers that the tests cannot build). A pair that is declared but not earned
 //! is never chosen by `order=auto`.
 
 use super::App;
@@ -80,6 +80,11 @@ const PAIRS: &[Pair] = &[
     hydra("2.3.0", "26.2.0"),
     hydra("25.4.0", "26.2.0"),
 ];
+
+/// Every row of the table, an app's from release to release.
+pub fn claimed() -> &'static [Pair] {
+    PAIRS
+}
 
 /// The row for this road, earned or only declared. Versions may carry a leading `v`; a release
 /// with the same schema as a listed one counts as that one.

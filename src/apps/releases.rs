@@ -135,6 +135,15 @@ pub fn plain(version: &str) -> &str {
     version.strip_prefix('v').unwrap_or(version)
 }
 
+/// Whether a version's numbers come before another's; false where one of them has no numbers to compare.
+pub fn precedes(version: &str, other: &str) -> bool {
+    let numbers = |version: &str| -> Option<Vec<u32>> {
+        let core = plain(version).split(['-', '+']).next().unwrap_or_default();
+        core.split('.').map(|number| number.parse().ok()).collect()
+    };
+    matches!((numbers(version), numbers(other)), (Some(version), Some(other)) if version < other)
+}
+
 #[derive(Deserialize)]
 struct File {
     releases: Vec<Step>,
@@ -266,6 +275,14 @@ mod tests {
         assert_eq!(KRATOS.recognise(&newer), Recognised::Unknown { foreign: 1 });
         let ancient = releases[0].migrations.iter().take(10).cloned().collect();
         assert_eq!(KRATOS.recognise(&ancient), Recognised::Unknown { foreign: 0 });
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert!(precedes("v0.13.0", "1.0.0") && precedes("1.9.0", "1.10.0") && precedes("25.4.0-rc.1", "26.2.0"));
+        for (version, other) in [("v1.0.0", "1.0.0"), ("27.1.0", "26.2.0"), ("master", "1.0.0"), ("", "1.0.0")] {
+            assert!(!precedes(version, other), "{version} {other}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::migration::journal::Request;
 use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
 use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
 use crate::steps::preflight::{End, Ends, Verdict};
-use crate::steps::{begin, preflight, sweep, verify};
+use crate::steps::{begin, preflight, refresh, sweep, verify};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -164,6 +164,9 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     }
     if let Some(refusal) = plan::contradicts(name, &request, state) {
         return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));
+    }
+    if let Some((sentence, channel)) = refresh::cannot_migrate(app, &request) {
+        return Ok(Reply::refused(sentence, desk.command(&format!("{} channel={channel}", request.again(name)))));
     }
     let nothing = state.active().is_none() && state.request.is_none() && state.damaged.is_none();
     if request.goal == Goal::RolledBack && nothing && !remains(desk, journal).await {

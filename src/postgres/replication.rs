@@ -94,6 +94,17 @@ pub async fn slot_blocker(source: &Session, name: &str) -> Result<String> {
     }
 }
 
+/// What the walsender that makes this slot waits for, as long as it does.
+///
+/// # Errors
+/// [`Error::Server`] when the server cannot be asked.
+pub async fn slot_waits_for(source: &Session, name: &str) -> Result<Option<String>> {
+    match slot::observe(source, name).await?.and_then(|state| state.active_pid) {
+        Some(pid) => slot::waits_for(source, pid).await,
+        None => Ok(None),
+    }
+}
+
 /// Ends a walsender that still makes its slot, and proves that the slot went with it.
 async fn end_walsender(watcher: &Session, pid: i32, name: &str) -> Result<()> {
     let doing = format!("end the walsender {pid} on {}", watcher.address);

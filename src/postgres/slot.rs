@@ -144,8 +144,17 @@ pub async fn try_create(session: &Session, name: &str, deadline: Duration) -> Re
     }
 }
 
-/// Says what a session that makes a slot waits for: the transaction it is blocked by, or the oldest one with an id.
+/// Says what a session that makes a slot waits for, and what to do about it.
 pub(super) async fn blocker(watcher: &Session, walsender: i32) -> Result<String> {
+    Ok(match waits_for(watcher, walsender).await? {
+        None => "no open transaction any more; try again".to_owned(),
+        Some(found) => format!("{found}; end it, or try again when it has ended"),
+    })
+}
+
+/// What a session that makes a slot waits for: the transaction it is blocked by, or the oldest one with an id, in
+/// whichever database of the server; and the oldest that was prepared.
+pub(super) async fn waits_for(watcher: &Session, walsender: i32) -> Result<Option<String>> {
     let doing = format!("find out what blocks a replication slot on {}", watcher.address);
     let row = watcher
         .query_opt(
@@ -170,10 +179,7 @@ pub(super) async fn blocker(watcher: &Session, walsender: i32) -> Result<String>
         .await
         .map_err(Error::doing(&doing))?;
     let found: Vec<String> = [row, prepared].into_iter().flatten().map(|row| row.get(0)).collect();
-    Ok(match found.is_empty() {
-        true => "no open transaction any more; try again".to_owned(),
-        false => format!("{}; end it, or try again when it has ended", found.join("; ")),
-    })
+    Ok((!found.is_empty()).then(|| found.join("; ")))
 }
 
 /// Waits until no walsender reads the slot (or the slot is gone).

@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 /// How long the slot may wait for transactions that were running before it.
 pub(super) const SLOT_WITHIN: Duration = Duration::from_secs(120);
 
+/// How often it is said what the slot waits for.
+const TELLS: Duration = Duration::from_secs(1);
+
 /// How long a slot's walsender may take to end.
 pub(super) const SLOT_ENDS: Duration = Duration::from_secs(30);
 
@@ -87,15 +90,9 @@ async fn from_snapshot(
     if !repairs {
         empty(context, &target, &definitions, &tables).await?;
     }
-    context.progress.say("waiting for the slot and its snapshot");
-    let snapshot = replication::create_slot_with_snapshot(
-        &context.world.source,
-        &context.world.source_database,
-        &name,
-        SLOT_WITHIN,
-    )
-    .await
-    .map_err(|error| refused(error, context))?;
+    let (server, database) = (&context.world.source, &context.world.source_database);
+    let making = replication::create_slot_with_snapshot(server, database, &name, SLOT_WITHIN);
+    let snapshot = telling(context, &source, &name, making).await.map_err(|error| refused(error, context))?;
     failpoint::reach(failpoint::COPY_SLOT);
     let point = snapshot.consistent_point.to_string();
     note_slot(context, Some(point), &source, &target).await?;
@@ -166,6 +163,23 @@ async fn from_snapshot(
         "seconds": seconds,
         "jobs": jobs,
     })))
+}
+
+/// Waits for the slot, and says meanwhile whose transaction it waits for: it may be one of another database.
+async fn telling<T>(context: &Context<'_>, source: &Session, name: &str, making: impl Future<Output = T>) -> T {
+    const WAITING: &str = "waiting for the slot and its snapshot";
+    context.progress.say(WAITING);
+    let mut making = std::pin::pin!(making);
+    loop {
+        tokio::select! {
+            made = &mut making => return made,
+            () = tokio::time::sleep(TELLS) => match replication::slot_waits_for(source, name).await {
+                Ok(Some(found)) => context.progress.say(&format!("{WAITING}: {found}")),
+                Ok(None) => {}
+                Err(error) => log::warn!("what the slot waits for is not known: {error}"),
+            },
+        }
+    }
 }
 
 /// While rows are copied nobody reads the slot yet, and what is written meanwhile is kept.

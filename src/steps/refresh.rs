@@ -3,8 +3,9 @@
 
 use super::context::{Answer, Context, Outcome, wait};
 use super::observe;
-use crate::apps::{Health, Recognised};
-use crate::migration::Failure;
+use crate::apps::revisions::{Fit, unfit};
+use crate::apps::{App, Health, Recognised};
+use crate::migration::{Failure, Request};
 use serde_json::json;
 
 /// Observes whether the refresh was made; until then says how.
@@ -93,4 +94,19 @@ pub fn command(context: &Context<'_>) -> String {
         command.push_str(&format!(" --revision {}", context.request.revision));
     }
     command
+}
+
+/// A request for a charm that is known not to run its `run-migration` on an application that was refreshed: what to say,
+/// and the channel to ask for instead. Where the release stays, nothing is migrated.
+pub fn cannot_migrate(app: &App, request: &Request) -> Option<(String, &'static str)> {
+    if request.keep_release {
+        return None;
+    }
+    let (found, Fit { channel, from }) = unfit(app, &request.channel, request.revision)?;
+    let sentence = format!(
+        "cannot {}: the {} charm of {found} runs its run-migration only while its service runs, and after a refresh that \
+         needs one it does not; take channel={channel}, or a revision of charm {from} or later",
+        request.action, app.title
+    );
+    Some((sentence, channel))
 }

@@ -3,9 +3,9 @@
 use super::context::{Answer, Context, Outcome};
 use super::observe;
 use super::world::World;
-use crate::apps::App;
+use crate::apps::{App, pair};
 use crate::migration::{DIFFERED, Failure, Phase, Run, Step, Verification};
-use crate::postgres::compare::{self, CompareProgress, ComparedColumn, Depth, Online, TableComparison, Verdict};
+use crate::postgres::compare::{self, CompareProgress, ComparedColumn, Depth, Online, Rule, TableComparison, Verdict};
 use crate::postgres::inspect::{self, Column, Table};
 use crate::postgres::names::{TableName, ident};
 use serde_json::json;
@@ -42,12 +42,29 @@ pub async fn snapshot(context: &mut Context<'_>) -> Answer {
         Verification::Counts => Depth::Counts,
         Verification::Twin | Verification::Strict => Depth::Rows,
     };
+    let rules = rules(context);
     context.live.comparison = Some(tokio::spawn(async move {
-        let verdict = compare::compare(&twins, comparisons, depth, JOBS, progress).await?;
+        let mut verdict = compare::compare(&twins, comparisons, depth, JOBS, progress).await?;
+        if depth == Depth::Rows {
+            twins.judge(&rules, &mut verdict).await?;
+        }
         twins.close().await?;
         Ok(verdict)
     }));
     Ok(Outcome::Done(json!({"taken-at": super::migrate::now_ms()})))
+}
+
+/// What late rows were filled with on the target: nothing of the source's can be compared with it. Where the schema is
+/// migrated after this, there is none.
+fn rules(context: &Context<'_>) -> Vec<Rule> {
+    let (from, to) = super::catch_up::releases(context);
+    let fills = pair(context.app(), &from, &to).map(|pair| pair.fills).unwrap_or_default();
+    let rule = |fill: &crate::apps::Fill| Rule {
+        table: TableName::new("public", fill.table),
+        column: fill.column.to_owned(),
+        violations: fill.violations_sql("public"),
+    };
+    fills.iter().map(rule).collect()
 }
 
 /// What is compared: the source's columns of every replicated table; tables that the target's own

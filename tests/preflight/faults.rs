@@ -453,6 +453,12 @@ const ROWS: &[Fault] = &[
         warns("hidden-rows", "1 identities have no nid", "stay hidden"),
     )
     .told("UPDATE identities SET nid = (SELECT id FROM networks ORDER BY created_at LIMIT 1) WHERE nid IS NULL"),
+    source(
+        "ALTER TABLE identities DISABLE TRIGGER ALL;
+         UPDATE identities SET nid = gen_random_uuid() WHERE id = (SELECT min(id::text)::uuid FROM identities)",
+        warns("hidden-rows", "1 identities have no nid, or another network's: no server shows them", "stay hidden"),
+    )
+    .mend("UPDATE identities SET nid = (SELECT id FROM networks); ALTER TABLE identities ENABLE TRIGGER ALL"),
     target(
         "UPDATE identity_credential_types SET name = 'else' WHERE name = 'totp'",
         warns("credential-types", "totp is only on the source", "login method"),

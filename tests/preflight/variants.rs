@@ -133,6 +133,16 @@ pub const IMAGINED: &[Imagined] = &[
     (copy, Expected::warns("two-databases", "one was made from a physical copy of the other", "deployed fresh")),
     (ancient, Expected::fails("target-application", "runs 0.13.0, a release that is not known", "refresh coordinator")),
     (
+        from_the_future,
+        Expected::warns("target-application", "runs 99.1.0, a release that is not known", "have outage-limit cover"),
+    ),
+    (from_the_future, Expected::passes("order", "documented, the schema migration inside the outage")),
+    (
+        from_the_future_in_a_hurry,
+        Expected::fails("order", "1.0.0 → 99.1.0 is not declared for migrate-first", "order=auto"),
+    ),
+    (from_the_future, Expected::passes("outage-limit", "the documented order may take")),
+    (
         one_of_two_standbys,
         Expected::warns(
             "standbys",
@@ -327,6 +337,15 @@ fn copy(facts: &mut Facts) {
 
 fn ancient(facts: &mut Facts) {
     facts.target.health = Some(Health::Ready { version: "0.13.0".to_owned() });
+}
+
+fn from_the_future(facts: &mut Facts) {
+    facts.target.health = Some(Health::Ready { version: "99.1.0".to_owned() });
+}
+
+fn from_the_future_in_a_hurry(facts: &mut Facts) {
+    from_the_future(facts);
+    facts.look.settings.order = OrderChoice::MigrateFirst;
 }
 
 type Published = Told<BTreeSet<String>>;

@@ -87,8 +87,9 @@ fn hydra_writes(rig: &Rig, round: u32) -> String {
     sql
 }
 
-/// Takes a source from 14 to 16 from one release to the other in both orders, and compares what that makes.
-pub fn both_orders(pair: (Program, Program)) {
+/// Takes a source from 14 to 16 from one release to the other in both orders, and compares what that makes; answers how
+/// many rows.
+pub fn both_orders(pair: (Program, Program)) -> u64 {
     let cluster = |major| Cluster::builder(major).start().map(Arc::new).unwrap();
     let mut one = Rig::of(pair, cluster(14), cluster(16), 300).unwrap();
     let mut other = one.twin("_twin").unwrap();
@@ -117,6 +118,7 @@ pub fn both_orders(pair: (Program, Program)) {
     for rig in [&one, &other] {
         assert_eq!(rig.reach(Goal::Finalized).phase(), Phase::Finalized);
     }
+    compared.rows()
 }
 
 #[test]

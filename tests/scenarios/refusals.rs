@@ -54,6 +54,13 @@ fn bad_options_missing_relations_and_units_that_do_not_lead() {
     let unknown = model.run("coordinator/leader", "drain", &[("speed", "5")]).unwrap();
     assert_eq!(unknown.status, "error", "{unknown:?}");
     rig::refused(model, "drain", &[("outage-limit", "5")], "");
+    for (action, instead) in [("refresh", "refresh channel=0.4/stable"), ("migrate", "migrate channel=0.4/stable")] {
+        let unfit = rig::refused(model, action, &[("channel", "0.5/stable")], instead);
+        assert!(
+            unfit.message.contains("the Kratos charm of channel 0.5/stable runs its run-migration only"),
+            "{unfit:?}"
+        );
+    }
     let follower =
         model.units("coordinator").into_iter().find(|unit| model.leader("coordinator") != Some(unit.clone()));
     let follower = follower.unwrap();

@@ -136,6 +136,18 @@ impl Verdict {
     }
 }
 
+/// What rows of the target keep by themselves, whatever the source has: a value that only their own schema knows, or knows
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The table.
+    pub table: TableName,
+    /// The column whose value is given by the rule.
+    pub column: String,
+    /// A query for the number of rows that have another value.
+    pub violations: String,
+}
+
 /// Which side of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -154,6 +166,24 @@ pub struct Twins {
 }
 
 impl Twins {
+    /// Adds to a verdict the rows that break a rule, as the target's snapshot has them.
+    ///
+    /// # Errors
+    /// [`Error::Server`] when the target fails: then the verdict is not whole.
+    pub async fn judge(&self, rules: &[Rule], verdict: &mut Verdict) -> Result<()> {
+        for Rule { table, column, violations } in rules {
+            let doing = format!("count rows of table {table} with a wrong {column} on {}", self.target.address);
+            let count: i64 = self.target.query_one(violations, &[]).await.map_err(Error::doing(doing))?.get(0);
+            let count = count.unsigned_abs();
+            if let Some(found) = verdict.tables.iter_mut().find(|found| count > 0 && found.table == *table) {
+                found.changed += count;
+                found.sample_keys.push(format!("{count} with a wrong {column}"));
+                verdict.rows_different += count;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends both snapshots.
     ///
     /// # Errors

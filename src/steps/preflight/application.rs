@@ -5,6 +5,7 @@ use super::contents::Counted;
 use super::judgement::{Judgement, bad, good, hint};
 use super::sides::listed;
 use super::typed::Typed;
+use crate::apps::releases::precedes;
 use crate::apps::{Health, Readable, Recognised};
 use crate::migration::Order;
 
@@ -147,9 +148,21 @@ pub(super) fn target_serves(facts: &Facts) -> Judgement {
             good(format!("{health}: quiet, as it should be before the copy"))
         }
         Some(Health::Ready { version }) => match (app.release_of(version), from) {
-            (None, _) => bad(
+            (None, _) if precedes(version, &oldest(facts)) => bad(
                 format!("the target application runs {version}, a release that is not known here"),
                 format!("refresh {} to a revision that knows it", facts.look.coordinator),
+            ),
+            // What no test took there goes the way that undoes itself: nothing is migrated before writes are stopped.
+            (None, _) => hint(
+                format!(
+                    "the target application runs {version}, a release that is not known here: nobody tried the way there or \
+                     back, and a run takes the documented order, its schema migration inside the outage"
+                ),
+                format!(
+                    "refresh {} to a revision that knows it; or go on, have outage-limit cover the migration, and try the \
+                     target before finalize",
+                    facts.look.coordinator
+                ),
             ),
             (Some(to), Some(from)) if older(facts, &to.name, from) => bad(
                 format!("the target application runs {version}, the source {from}"),

@@ -15,7 +15,9 @@ pub(super) fn transactions(facts: &Facts) -> Judgement {
     let long = faults(facts, |s| {
         let open = s.server.transactions.iter().filter(|t| t.pid != 0);
         open.map(|t| {
-            let found = format!("{} for {} s by {}, pid {}", t.state, t.seconds, t.who, t.pid);
+            let place = t.database.as_ref().filter(|place| **place != s.database);
+            let place = place.map(|place| format!(" in database {place}")).unwrap_or_default();
+            let found = format!("{} for {} s by {}, pid {}{place}", t.state, t.seconds, t.who, t.pid);
             (found, format!("SELECT pg_terminate_backend({})", t.pid))
         })
         .collect()

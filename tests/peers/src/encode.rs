@@ -32,6 +32,22 @@ fn base64_of(bytes: &[u8], alphabet: &[u8; 64]) -> String {
     text
 }
 
+/// The bytes of base32 text, as secrets of one-time passwords are written; padding and letters of no meaning are left out.
+pub fn from_base32(text: &str) -> Vec<u8> {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for letter in text.bytes() {
+        let Some(value) = LETTERS.iter().position(|known| *known == letter) else { continue };
+        bits = ((bits << 5) | value as u32) & 0xfff;
+        held += 5;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    bytes
+}
+
 /// Two digits a byte.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -63,6 +79,12 @@ mod tests {
         let encoded: Vec<String> = ["", "f", "fo", "foo", "foob"].iter().map(|t| base64(t.as_bytes())).collect();
         assert_eq!(encoded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
         assert_eq!(base64_for_urls(&[0xfb, 0xff]), "-_8");
+    }
+
+    #[test]
+    fn base32_with_and_without_padding() {
+        let decoded: Vec<Vec<u8>> = ["", "MY======", "MZXQ", "MZXW6", "MZXW6YQ"].map(from_base32).to_vec();
+        assert_eq!(decoded, ["", "f", "fo", "foo", "foob"].map(|text| text.as_bytes().to_vec()));
     }
 
     #[test]

@@ -51,8 +51,12 @@ impl Http {
     }
 
     pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        self.post_with(path, &[], body)
+    }
+
+    pub fn post_with(&self, path: &str, headers: Pairs, body: &Value) -> anyhow::Result<Answer> {
         let url = self.url(path);
-        let request = with(self.agent.post(&url), &[]);
+        let request = with(self.agent.post(&url), headers);
         self.read(request.send_json(body).with_context(|| format!("cannot post to {url}"))?)
     }
 

@@ -22,6 +22,7 @@ pub mod ports;
 pub mod proxy;
 mod psql;
 pub mod seed;
+mod totp;
 pub mod wait;
 pub mod writers;
 

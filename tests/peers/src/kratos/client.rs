@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 /// A client of one server's public and admin APIs.
 #[derive(Debug, Clone)]
 pub struct Client {
-    public: Http,
-    admin: Http,
+    pub(super) public: Http,
+    pub(super) admin: Http,
 }
 
 /// A session opened with a password.

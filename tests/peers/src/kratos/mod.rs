@@ -1,8 +1,10 @@
 //! Real Kratos servers.
 
 mod client;
+mod self_service;
 
 pub use client::{Client, Login};
+pub use self_service::Pending;
 
 use crate::encode::base64;
 use crate::ory;
@@ -28,6 +30,20 @@ pub type Kratos = ory::Server<App>;
 pub struct Settings {
     /// Where its courier sends messages; without it no courier runs.
     pub smtp_port: Option<u16>,
+    /// The login methods beside the password.
+    pub methods: Methods,
+}
+
+/// What users can log in with, and how they come back in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Methods {
+    /// With a password alone.
+    #[default]
+    Password,
+    /// With one-time passwords and lookup secrets too; recovery and verification by code.
+    SecondFactors,
+    /// With a code that is sent to them too, which 1.1.0 brought.
+    Codes,
 }
 
 impl ory::Application for App {
@@ -52,14 +68,27 @@ impl ory::Application for App {
         let mut serve = ports.listen();
         serve["public"]["base_url"] = json!(format!("{public}/"));
         serve["admin"]["base_url"] = json!(format!("{admin}/"));
+        let mut self_service = json!({"default_browser_return_url": format!("{public}/")});
+        let mut session = json!({});
+        let mut secrets = json!({"cookie": ["a-cookie-secret-that-both-sides-share"]});
+        if settings.methods != Methods::Password {
+            self_service["methods"] = login_methods(settings.methods);
+            let by_code = json!({"enabled": true, "use": "code"});
+            let settings = json!({"required_aal": "aal1"});
+            self_service["flows"] = json!({"recovery": by_code, "verification": by_code, "settings": settings});
+            // Codes are kept as what this secret makes of them.
+            session["whoami"] = json!({"required_aal": "aal1"});
+            secrets["default"] = json!(["a-secret-for-codes-that-both-sides-share"]);
+        }
         json!({
             "serve": serve,
             "identity": {
                 "default_schema_id": "default",
-                "schemas": [{"id": "default", "url": format!("base64://{}", base64(IDENTITY_SCHEMA.as_bytes()))}],
+                "schemas": [{"id": "default", "url": identity_schema(settings.methods)}],
             },
-            "selfservice": {"default_browser_return_url": format!("{public}/")},
-            "secrets": {"cookie": ["a-cookie-secret-that-both-sides-share"]},
+            "selfservice": self_service,
+            "session": session,
+            "secrets": secrets,
             "courier": {"smtp": {"connection_uri": format!("smtp://127.0.0.1:{smtp_port}/?disable_starttls=true")}},
             "hashers": {"algorithm": "bcrypt", "bcrypt": {"cost": 4}},
         })
@@ -68,4 +97,28 @@ impl ory::Application for App {
     fn arguments(settings: &Settings) -> &'static [&'static str] {
         if settings.smtp_port.is_some() { &["--watch-courier"] } else { &[] }
     }
+}
+
+/// The methods of a server's configuration.
+fn login_methods(methods: Methods) -> Value {
+    let mut configured = json!({
+        "totp": {"enabled": true, "config": {"issuer": "identity.example"}},
+        "lookup_secret": {"enabled": true},
+        "code": {"enabled": true},
+    });
+    if methods == Methods::Codes {
+        configured["code"]["passwordless_enabled"] = json!(true);
+    }
+    configured
+}
+
+/// The identity schema, as the URL that holds it.
+fn identity_schema(methods: Methods) -> String {
+    if methods != Methods::Codes {
+        return format!("base64://{}", base64(IDENTITY_SCHEMA.as_bytes()));
+    }
+    // Releases that do not know the method refuse a schema that names it.
+    let by_password = r#"{ "password": { "identifier": true } }"#;
+    let by_code = r#"{ "password": { "identifier": true }, "code": { "identifier": true, "via": "email" } }"#;
+    format!("base64://{}", base64(IDENTITY_SCHEMA.replace(by_password, by_code).as_bytes()))
 }

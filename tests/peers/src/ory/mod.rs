@@ -6,7 +6,7 @@ mod ports;
 pub use ports::Ports;
 
 use crate::folder::Folder;
-use crate::places::{built, run};
+use crate::places::{built, copy_program, run};
 use crate::wait::wait_for;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -57,13 +57,39 @@ impl<A: Application> Release<A> {
     /// Finds the program of a release such as `1.0.0`: in `target/peers`, where setup builds some, or in the folder
     /// that the environment names in `ORY_BIN`.
     pub fn find(version: &str) -> anyhow::Result<Self> {
-        let name = format!("{}-v{version}", A::PROGRAM);
+        let name = Self::file(version);
         let folders = [Some(built()), std::env::var_os("ORY_BIN").map(PathBuf::from)];
         let program = folders.iter().flatten().map(|folder| folder.join(&name)).find(|path| path.is_file());
         let program = program.with_context(|| {
             format!("cannot find {name} in {} or ORY_BIN; run tests/peers/setup", built().display())
         })?;
         Ok(Self { version: version.to_owned(), program, of: PhantomData })
+    }
+
+    /// What the program of a release is called.
+    pub fn file(version: &str) -> String {
+        format!("{}-v{version}", A::PROGRAM)
+    }
+
+    /// The same program under another version, which must be as long: a release that nobody has heard of. What its
+    /// server calls itself stands in the program once, ended by a zero byte, as the linker wrote it.
+    pub fn under_another_name(&self, version: &str) -> anyhow::Result<Self> {
+        let [own, other] = [self.version(), version].map(|version| format!("v{version}\0").into_bytes());
+        anyhow::ensure!(own.len() == other.len(), "{version} is not as long as {}", self.version);
+        let mut program = fs::read(&self.program)?;
+        let at = program.windows(own.len()).position(|bytes| bytes == own).context("the program tells no version")?;
+        program[at..at + other.len()].copy_from_slice(&other);
+        let folder = built().join("renamed");
+        fs::create_dir_all(&folder)?;
+        let place = folder.join(Self::file(version));
+        let beside = folder.join(format!(".{}-{:?}", std::process::id(), std::thread::current().id()));
+        let written = beside.with_extension("written");
+        fs::write(&written, program)?;
+        copy_program(&written, &beside)?;
+        fs::remove_file(&written)?;
+        fs::set_permissions(&beside, fs::metadata(&self.program)?.permissions())?;
+        fs::rename(&beside, &place)?;
+        Ok(Self { version: version.to_owned(), program: place, of: PhantomData })
     }
 
     /// The version as given to [`Release::find`], without a `v`.

@@ -2,9 +2,11 @@
 //!
 //! Rows are made by SQL from their number alone, so that the same size gives the same rows every time; a few people
 //! are made through the admin API, with real passwords and real sessions. Every column is named: the SQL also fits
-//! later releases, whose new columns may be left out. Hydra's data is in [`hydra`].
+//! later releases, whose new columns may be left out. Hydra's data is in [`hydra`], people with
+//! every login method and with codes under way in [`members`].
 
 pub mod hydra;
+pub mod members;
 
 use crate::cluster::Cluster;
 use crate::kratos::Client;

@@ -13,6 +13,7 @@ pub use transaction::{KEYLESS, KEYLESS_TABLE};
 use crate::blocking::blocking;
 use crate::cluster::connect;
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -107,6 +108,8 @@ pub struct Record {
     pub unknown_settled: u64,
     /// Errors that no client should see, in words.
     pub unexpected: Vec<String>,
+    /// Why tries were refused that were made again, and how often.
+    pub refusals: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,7 @@ struct State {
     last_acknowledged: Instant,
     unknown_settled: u64,
     unexpected: Vec<String>,
+    refusals: BTreeMap<String, u64>,
 }
 
 impl State {
@@ -170,6 +174,7 @@ impl Writers {
             last_acknowledged: Instant::now(),
             unknown_settled: 0,
             unexpected: Vec::new(),
+            refusals: BTreeMap::new(),
         }));
         let (route, _) = watch::channel(Route::Among(places.into()));
         let interval = Duration::from_secs_f64(settings.connections as f64 / settings.rate);
@@ -225,6 +230,7 @@ impl Writers {
             phases: state.phases,
             unknown_settled: state.unknown_settled,
             unexpected: state.unexpected,
+            refusals: state.refusals,
         })
     }
 }

@@ -133,6 +133,9 @@ impl Writer {
             {
                 let mut state = lock(&self.state);
                 state.phase.refused += 1;
+                if unexpected.is_none() {
+                    *state.refusals.entry(last_refusal.clone()).or_default() += 1;
+                }
                 if let Some(text) = unexpected
                     && state.unexpected.len() < 50
                 {
