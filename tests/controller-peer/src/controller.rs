@@ -121,6 +121,8 @@ pub struct Controller {
     pub blocks: BTreeMap<&'static str, String>,
     pub mode: Mode,
     pub faults: Vec<(String, Fault)>,
+    /// Replies that stand for what the peer would answer itself.
+    pub canned: Vec<(String, Value)>,
     pub received: Vec<Received>,
     pub ports: Vec<u16>,
     /// Resources that were added and not used yet, by pending id: application and resource.
@@ -131,6 +133,11 @@ impl Controller {
     pub(crate) fn block(&self, removal: bool) -> Option<&String> {
         let change = self.blocks.get("BlockChange");
         if removal { change.or_else(|| self.blocks.get("BlockRemove")) } else { change }
+    }
+
+    pub(crate) fn take_canned(&mut self, call: &str) -> Option<Value> {
+        let place = self.canned.iter().position(|(name, _)| name == call)?;
+        Some(self.canned.remove(place).1)
     }
 
     pub(crate) fn take_fault(&mut self, call: &str) -> Option<Fault> {

@@ -13,7 +13,9 @@ pub fn check(schema: &Value, parameters: &Map<String, Value>, strict: bool) -> R
                 continue;
             }
             let given = Value::Object(parameters.clone());
-            return Err(format!("validation failed: (root) : additional property {name:?} is not allowed, given {given}"));
+            return Err(format!(
+                "validation failed: (root) : additional property {name:?} is not allowed, given {given}"
+            ));
         };
         let kind = declared.get("type").and_then(Value::as_str).unwrap_or("string");
         let fits = match kind {
@@ -30,7 +32,9 @@ pub fn check(schema: &Value, parameters: &Map<String, Value>, strict: bool) -> R
         if let (Some(minimum), Some(number)) = (minimum, value.as_i64())
             && number < minimum
         {
-            return Err(format!("validation failed: (root).{name} : must be greater than {minimum}, given \"{number}\""));
+            return Err(format!(
+                "validation failed: (root).{name} : must be greater than {minimum}, given \"{number}\""
+            ));
         }
     }
     Ok(())

@@ -115,7 +115,8 @@ pub fn info(world: &World<'_>, params: &Value) -> Answer {
     let charm = charm.ok_or_else(|| Refusal::new(&format!("charm {url:?} not found"), "not found"))?;
     let (schema, path) = charm.url.split_once(':').unwrap_or(("ch", &charm.url));
     let path = if path.contains('/') { path.to_owned() } else { format!("amd64/{path}") };
-    let base = |track: &str| json!({"name": "ubuntu", "channel": format!("{track}/stable"), "architectures": ["amd64"]});
+    let base =
+        |track: &str| json!({"name": "ubuntu", "channel": format!("{track}/stable"), "architectures": ["amd64"]});
     let mut shown = json!({
         "revision": charm.revision(),
         "url": format!("{schema}:{path}"),

@@ -18,9 +18,7 @@ pub fn list(world: &World<'_>, params: &Value) -> Value {
             shown
         };
         let resources: Vec<Value> = found.resources.iter().map(of_application).collect();
-        let unit = |number: &u32| {
-            json!({"tag": format!("unit-{name}-{number}"), "resources": null, "download-progress": null})
-        };
+        let unit = |number: &u32| json!({"tag": format!("unit-{name}-{number}"), "resources": null, "download-progress": null});
         json!({
             "resources": if resources.is_empty() { Value::Null } else { json!(resources) },
             "charm-store-resources": [],

@@ -41,10 +41,8 @@ pub fn full_status(world: &World<'_>, user: &str) -> Value {
     let now = Timestamp::now();
     let relations = world.model.relations();
     let applications = world.model.applications();
-    let shown: Map<String, Value> = applications
-        .iter()
-        .map(|(name, found)| (name.clone(), application(world, name, found, &relations)))
-        .collect();
+    let shown: Map<String, Value> =
+        applications.iter().map(|(name, found)| (name.clone(), application(world, name, found, &relations))).collect();
     let user = world.controller.users.get(user);
     let admin = user.is_some_and(|user| user.access == Access::Admin);
     json!({
@@ -137,9 +135,7 @@ fn related(name: &str, relations: &[Relation]) -> Value {
 }
 
 fn relation(relation: &Relation) -> Value {
-    let endpoint = |end: &End| {
-        json!({"application": end.application, "name": end.endpoint, "role": end.role, "subordinate": false})
-    };
+    let endpoint = |end: &End| json!({"application": end.application, "name": end.endpoint, "role": end.role, "subordinate": false});
     let mut ends: Vec<&End> = relation.ends.iter().collect();
     ends.sort_by_key(|end| end.role != "requirer");
     json!({
@@ -154,9 +150,7 @@ fn relation(relation: &Relation) -> Value {
 
 pub fn blocks(world: &World<'_>) -> Value {
     let tag = format!("model-{}", world.model.uuid());
-    let one = |(number, (kind, message)): (usize, (&&str, &String))| {
-        json!({"result": {"id": number.to_string(), "tag": tag, "type": kind, "message": message}})
-    };
+    let one = |(number, (kind, message)): (usize, (&&str, &String))| json!({"result": {"id": number.to_string(), "tag": tag, "type": kind, "message": message}});
     let found: Vec<Value> = world.controller.blocks.iter().enumerate().map(one).collect();
     if found.is_empty() { json!({}) } else { json!({"results": found}) }
 }

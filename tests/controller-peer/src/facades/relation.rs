@@ -114,12 +114,7 @@ fn exists(world: &World<'_>, names: &[String; 2], relation: &Relation) -> Refusa
     }
 }
 
-fn within_limit(
-    world: &World<'_>,
-    names: &[String; 2],
-    name: &str,
-    side: &(String, Value),
-) -> Result<(), Refusal> {
+fn within_limit(world: &World<'_>, names: &[String; 2], name: &str, side: &(String, Value)) -> Result<(), Refusal> {
     let limit = side.1["limit"].as_u64().unwrap_or_default();
     let own = end(side);
     let relations = world.model.relations();

@@ -6,8 +6,9 @@ use crate::model::Model;
 use crate::store::Store;
 use crate::tls;
 use anyhow::Result;
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -74,6 +75,7 @@ impl Peer {
             blocks: BTreeMap::new(),
             mode: Mode::Normal,
             faults: Vec::new(),
+            canned: Vec::new(),
             received: Vec::new(),
             ports: Vec::new(),
             pending: BTreeMap::new(),
@@ -156,6 +158,11 @@ impl Peer {
         self.shared.controller().faults.push((call.to_owned(), fault));
     }
 
+    /// The next call of this kind is answered with a reply that was recorded, whole but for its id.
+    pub fn plan_reply(&self, call: &str, reply: Value) {
+        self.shared.controller().canned.push((call.to_owned(), reply));
+    }
+
     /// Every request that was done or refused, in order.
     pub fn received(&self) -> Vec<Received> {
         self.shared.controller().received.clone()
@@ -188,7 +195,6 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
 }
 
 async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) -> Result<()> {
-    let _address: SocketAddr = tcp.local_addr()?;
     tcp.set_nodelay(true)?;
     let stream = acceptor.accept(tcp).await?;
     let mut asked = None;

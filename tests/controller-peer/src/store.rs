@@ -144,7 +144,8 @@ impl Store {
 
     /// Every unit of an application notices a change, late.
     fn notice(&mut self, application: &str, hook: &str, version: Option<&str>) {
-        let units: Vec<u32> = self.applications.get(application).into_iter().flat_map(|it| it.units.keys().copied()).collect();
+        let units: Vec<u32> =
+            self.applications.get(application).into_iter().flat_map(|it| it.units.keys().copied()).collect();
         for unit in units {
             let work = self.work.entry((application.to_owned(), unit)).or_default();
             work.extend(std::iter::repeat_n(Work::Wait, self.lag));
@@ -174,7 +175,9 @@ impl Store {
         if at_work || self.step_task(application, number) {
             return;
         }
-        let Some(unit) = self.applications.get_mut(application).and_then(|it| it.units.get_mut(&number)) else { return };
+        let Some(unit) = self.applications.get_mut(application).and_then(|it| it.units.get_mut(&number)) else {
+            return;
+        };
         if unit.in_error() {
             return;
         }
@@ -309,7 +312,11 @@ impl Model for Store {
                 let same = found.charm_url == url;
                 (found.charm_url, found.origin, found.channel) = (url, origin, channel);
                 if !same {
-                    self.notice(&application, "upgrade-charm", version.as_deref().filter(|version| !version.is_empty()));
+                    self.notice(
+                        &application,
+                        "upgrade-charm",
+                        version.as_deref().filter(|version| !version.is_empty()),
+                    );
                     self.notice(&application, "config-changed", None);
                 }
             }

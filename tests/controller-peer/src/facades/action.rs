@@ -90,8 +90,7 @@ pub fn enqueue(world: &mut World<'_>, params: &Value) -> Answer {
         }
         parameters
     };
-    let operation =
-        world.model.apply(Change::Enqueue { unit: Some((application, unit)), action: name, parameters });
+    let operation = world.model.apply(Change::Enqueue { unit: Some((application, unit)), action: name, parameters });
     let task = world.model.tasks().into_iter().find(|task| task.operation == operation);
     let task = task.ok_or_else(|| Refusal::new("the model took no task", ""))?;
     let mut shown = shown(world, &task, false);
