@@ -16,6 +16,7 @@
 
 pub mod apps;
 pub mod charm;
+pub mod controller;
 pub mod failpoint;
 pub mod juju;
 pub mod migration;

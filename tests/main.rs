@@ -8,6 +8,7 @@ mod catalogs;
 mod chaos;
 mod charm_files;
 mod compare;
+mod controller;
 mod drain;
 mod emulator_replay;
 mod emulator_rules;

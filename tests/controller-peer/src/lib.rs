@@ -1,0 +1,27 @@
+//! A peer for the client of the Juju controller's API: a real websocket server behind TLS by a private CA, on
+//! loopback, that keeps a model and enforces what a controller enforces. It shares no code with the charm.
+//!
+//! [`model::Model`] is what its facades need of a model. [`store::Store`] is the model that it brings along, whose
+//! unit agents are played by [`store::Store::step`]; another one can stand in its place.
+//!
+//! | Left out | Why |
+//! |---|---|
+//! | machines, storage, spaces, offers, secrets in `FullStatus` | no call of ours reads them |
+//! | watchers | status is polled: 4.0 has no model watcher |
+//! | HTTP uploads | local charms are put into the store by the test |
+//! | facades that it does not speak | not listed at login, so `not implemented` |
+
+mod admin;
+mod charm;
+mod connection;
+mod controller;
+mod facades;
+pub mod model;
+mod server;
+pub mod store;
+mod tls;
+mod validate;
+
+pub use charm::Charm;
+pub use controller::{Access, BlockKind, Fault, Generation, Mode, Received, User};
+pub use server::{Options, Peer};

@@ -1,0 +1,166 @@
+//! What the facades need of a model, as plain data, and what they may do to it.
+//!
+//! A model decides nothing about access, blocks or versions: the facades do. It only is, and changes.
+
+use crate::charm::Charm;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// A status with its message and age.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub status: String,
+    pub info: String,
+    pub since: Timestamp,
+}
+
+impl Status {
+    /// A status that begins now.
+    pub fn now(status: &str, info: &str) -> Self {
+        Self { status: status.into(), info: info.into(), since: Timestamp::now() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub agent: Status,
+    pub workload: Status,
+    pub workload_version: String,
+}
+
+impl Unit {
+    /// A hook of it failed.
+    pub fn in_error(&self) -> bool {
+        self.workload.status == "error"
+    }
+}
+
+/// A resource that an application has, or that the store offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub name: String,
+    pub kind: String,
+    pub path: String,
+    /// `store` or `upload`.
+    pub origin: String,
+    pub revision: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Application {
+    pub charm_url: String,
+    /// As `GetCharmURLOrigin` answers it.
+    pub origin: Value,
+    /// `1.0/stable`; empty for a local charm.
+    pub channel: String,
+    /// Options that somebody set.
+    pub options: BTreeMap<String, Value>,
+    pub units: BTreeMap<u32, Unit>,
+    pub leader: Option<u32>,
+    pub status: Status,
+    /// `alive` or `dying`.
+    pub life: String,
+    pub resources: Vec<Resource>,
+}
+
+/// One end of a relation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    pub application: String,
+    pub endpoint: String,
+    pub role: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Relation {
+    pub id: i64,
+    pub interface: String,
+    pub ends: Vec<End>,
+    pub status: Status,
+    pub dying: bool,
+}
+
+impl Relation {
+    /// `kratos:pg-database pg:database`, the requirer first.
+    pub fn key(&self) -> String {
+        let mut ends: Vec<&End> = self.ends.iter().collect();
+        ends.sort_by_key(|end| end.role != "requirer");
+        ends.iter().map(|end| format!("{}:{}", end.application, end.endpoint)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Tasks and operations share one row of numbers.
+    pub id: u64,
+    pub operation: u64,
+    pub application: String,
+    pub unit: u32,
+    pub action: String,
+    pub parameters: Map<String, Value>,
+    pub status: String,
+    pub message: String,
+    pub log: Vec<(Timestamp, String)>,
+    pub output: Map<String, Value>,
+    pub enqueued: Timestamp,
+    pub started: Option<Timestamp>,
+    pub completed: Option<Timestamp>,
+}
+
+/// A charm that Charmhub has published.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// `1.0/stable`: the channels whose newest this is.
+    pub channels: Vec<String>,
+    pub charm: Charm,
+    /// Releases of ubuntu, such as `22.04`.
+    pub bases: Vec<String>,
+    /// The resources of those channels' tips.
+    pub resources: Vec<Resource>,
+}
+
+/// What is asked of a model.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A charm of Charmhub becomes known.
+    AddCharm(Charm),
+    /// The application has another charm from now on; its units follow.
+    SetCharm { application: String, url: String, origin: Value, channel: String },
+    /// Options change.
+    SetOptions { application: String, options: BTreeMap<String, Value> },
+    /// A resource changes.
+    UseResource { application: String, resource: Resource },
+    /// Two endpoints are related. Answers the relation's number.
+    Relate { interface: String, ends: [End; 2] },
+    /// A relation begins to go.
+    Separate { relation: i64 },
+    /// An operation with one task; none for a unit that is not there. Answers the operation's number.
+    Enqueue { unit: Option<(String, u32)>, action: String, parameters: Map<String, Value> },
+    /// A task shall stop.
+    Cancel { task: u64 },
+}
+
+/// A model behind the facades.
+pub trait Model: Send {
+    fn name(&self) -> String;
+    fn uuid(&self) -> String;
+    /// `iaas` or `caas`.
+    fn kind(&self) -> String;
+    fn applications(&self) -> BTreeMap<String, Application>;
+    fn relations(&self) -> Vec<Relation>;
+    fn tasks(&self) -> Vec<Task>;
+    /// Charms that the model knows.
+    fn charms(&self) -> Vec<Charm>;
+    /// What Charmhub has.
+    fn releases(&self) -> Vec<Release>;
+    /// Does what was asked for, or begins to. The answer is a number where [`Change`] says so.
+    fn apply(&mut self, change: Change) -> u64;
+}
+
+/// A model's charm by URL, with or without the architecture.
+pub fn charm_of(model: &dyn Model, url: &str) -> Option<Charm> {
+    let end = |url: &str| url.rsplit(['/', ':']).next().unwrap_or_default().to_owned();
+    let schema = |url: &str| url.split(':').next().unwrap_or_default().to_owned();
+    model.charms().into_iter().find(|charm| schema(&charm.url) == schema(url) && end(&charm.url) == end(url))
+}
