@@ -64,7 +64,14 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         context.progress.say("the target application's schema migration is running");
         return Ok(Outcome::Again(Duration::from_millis(250)));
     }
-    wait(format!("the target application {} has to migrate its schema", context.applications.target.name), command)
+    // What could not be seen then shows now.
+    let unseen = context.run()?.output(Step::Refresh, super::refresh::UNSEEN).is_some();
+    let unseen = match unseen {
+        true => format!("; where that changes nothing, it lacks its new revision: {}", super::refresh::command(context)),
+        false => String::new(),
+    };
+    let name = &context.applications.target.name;
+    wait(format!("the target application {name} has to migrate its schema{unseen}"), command)
 }
 
 /// Has the target application migrate its schema from this release.

@@ -28,6 +28,13 @@ pub type Kratos = ory::Server<App>;
 pub struct Settings {
     /// Where its courier sends messages; without it no courier runs.
     pub smtp_port: Option<u16>,
+    /// The document of its identity schema; without one it is [`identity_schema`].
+    pub identity_schema: Option<Value>,
+}
+
+/// The document that servers have when they are told nothing else.
+pub fn identity_schema() -> Value {
+    serde_json::from_str(IDENTITY_SCHEMA).unwrap_or_default()
 }
 
 impl ory::Application for App {
@@ -49,6 +56,7 @@ impl ory::Application for App {
     fn configuration(ports: &Ports, settings: &Settings) -> Value {
         let (public, admin) = (ports.public_url(), ports.admin_url());
         let smtp_port = settings.smtp_port.unwrap_or(1);
+        let document = settings.identity_schema.as_ref().map_or_else(|| IDENTITY_SCHEMA.to_owned(), Value::to_string);
         let mut serve = ports.listen();
         serve["public"]["base_url"] = json!(format!("{public}/"));
         serve["admin"]["base_url"] = json!(format!("{admin}/"));
@@ -56,7 +64,7 @@ impl ory::Application for App {
             "serve": serve,
             "identity": {
                 "default_schema_id": "default",
-                "schemas": [{"id": "default", "url": format!("base64://{}", base64(IDENTITY_SCHEMA.as_bytes()))}],
+                "schemas": [{"id": "default", "url": format!("base64://{}", base64(document.as_bytes()))}],
             },
             "selfservice": {"default_browser_return_url": format!("{public}/")},
             "secrets": {"cookie": ["a-cookie-secret-that-both-sides-share"]},
