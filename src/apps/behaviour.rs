@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_cookie_is_read_without_its_value() {
-        let header = "csrf_token_ab=c2VjcmV0==; Path=/; Domain=iam.example; Max-Age=31536000; HttpOnly; Secure; SameSite=Lax";
+        let header =
+            "csrf_token_ab=c2VjcmV0==; Path=/; Domain=iam.example; Max-Age=31536000; HttpOnly; Secure; SameSite=Lax";
         let cookie = Cookie::read(header).unwrap();
         assert_eq!(cookie.name, "csrf_token_ab");
         assert_eq!(cookie.attributes, ["Domain=iam.example", "HttpOnly", "Path=/", "SameSite=Lax", "Secure"]);

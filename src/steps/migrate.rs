@@ -67,7 +67,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     // What could not be seen then shows now.
     let unseen = context.run()?.output(Step::Refresh, super::refresh::UNSEEN).is_some();
     let unseen = match unseen {
-        true => format!("; where that changes nothing, it lacks its new revision: {}", super::refresh::command(context)),
+        true => {
+            format!("; where that changes nothing, it lacks its new revision: {}", super::refresh::command(context))
+        }
         false => String::new(),
     };
     let name = &context.applications.target.name;

@@ -31,7 +31,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     }
     let health = observe::target_health(context).await;
     if let (Kind::Hydra, Health::Down(_)) = (context.app().kind, &health) {
-        return Ok(Outcome::Done(json!({"evidence": "the target's server is down and its schema is unchanged", UNSEEN: true})));
+        return Ok(Outcome::Done(
+            json!({"evidence": "the target's server is down and its schema is unchanged", UNSEEN: true}),
+        ));
     }
     let evidence = match (&health, &source) {
         (Health::Ready { version }, Recognised::Release(name)) if context.app().serves(version, name) => None,

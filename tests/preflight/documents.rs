@@ -56,9 +56,7 @@ fn foretold(effect: &Effect) -> (u64, BTreeMap<String, u64>) {
 
 /// What a server of the release does when it saves everybody as they are.
 fn done(cluster: &Cluster, database: &str, release: &Release, document: &Json) -> (u64, BTreeMap<String, u64>) {
-    let uses = || -> BTreeSet<String> {
-        cluster.psql(database, USES).unwrap().lines().map(str::to_owned).collect()
-    };
+    let uses = || -> BTreeSet<String> { cluster.psql(database, USES).unwrap().lines().map(str::to_owned).collect() };
     let before = uses();
     let told = Settings { identity_schema: Some(document.clone()), ..Settings::default() };
     let server = release.serve_with(&cluster.uri(database), &told).unwrap();
@@ -82,7 +80,9 @@ fn what_is_foretold_is_what_kratos_does() {
     release.migrate(&cluster.uri("people")).unwrap();
     seed::rows(&cluster, "people", PEOPLE).unwrap();
     // Fits neither the old documents nor the new ones.
-    cluster.psql("people", "UPDATE identities SET traits = '{\"email\": 7}' WHERE id = md5('identity 5')::uuid").unwrap();
+    cluster
+        .psql("people", "UPDATE identities SET traits = '{\"email\": 7}' WHERE id = md5('identity 5')::uuid")
+        .unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let used: BTreeSet<String> = ["default".to_owned()].into();
     let old: BTreeMap<String, Json> = [("default".to_owned(), identity_schema())].into();
@@ -123,7 +123,7 @@ fn of_many_people_a_sample_is_taken() {
     let cluster = Cluster::start(16).unwrap();
     cluster.create_database("people").unwrap();
     Release::find("1.0.0").unwrap().migrate(&cluster.uri("people")).unwrap();
-    seed::rows(&cluster, "people", 30_000).unwrap();
+    seed::rows(&cluster, "people", 12_000).unwrap();
     let mut changed = identity_schema();
     changed["properties"]["traits"]["properties"]["name"]["minLength"] = json!(1);
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -200,12 +200,20 @@ pub const IMAGINED: &[Imagined] = &[
     ),
     (
         refers_outside,
-        Expected::warns("identity-documents", "it refers to https://schemas.ory.sh/x, which was not looked at", "reachable"),
+        Expected::warns(
+            "identity-documents",
+            "it refers to https://schemas.ory.sh/x, which was not looked at",
+            "reachable",
+        ),
     ),
     (unlooked, Expected::warns("identity-documents", "the people were not looked at: gone", "run preflight again")),
     (
         other_cookies,
-        Expected::warns("behaviour", "cookies of the source have Path=/, the target's have Domain=b.example", "juju config"),
+        Expected::warns(
+            "behaviour",
+            "cookies of the source have Path=/, the target's have Domain=b.example",
+            "juju config",
+        ),
     ),
     (
         providers_elsewhere,
@@ -213,7 +221,11 @@ pub const IMAGINED: &[Imagined] = &[
     ),
     (
         offers_less,
-        Expected::warns("behaviour", "grant_types_supported of the target lacks refresh_token", "juju config kratos-new"),
+        Expected::warns(
+            "behaviour",
+            "grant_types_supported of the target lacks refresh_token",
+            "juju config kratos-new",
+        ),
     ),
     (alone, Expected::warns("source-sessions", "nobody but us is connected", "this very primary")),
     (
@@ -247,6 +259,8 @@ pub const IMAGINED: &[Imagined] = &[
     ),
     (shared_secret, Expected::passes("system-secret", "decrypts the keys that came from the source")),
     (shared_secret, Expected::passes("signing-keys", "publishes all of its 1 signing keys")),
+    (no_keys, Expected::warns("signing-keys", "the source has no signing keys", "make sure of the secret by hand")),
+    (no_keys, Expected::warns("issuer", "the source has no signing keys", "compare the public addresses")),
     (
         other_issuer,
         Expected::warns(
@@ -316,7 +330,8 @@ fn mute_target(facts: &mut Facts) {
 fn lost_logins(facts: &mut Facts) {
     let lost = [(Kind::new(Purpose::Identifier, "password"), Tally { count: 1, ids: vec!["an id".to_owned()] })];
     let read = Read { count: 7, all: true };
-    let effect = Effect { schema: "v0".to_owned(), change: Change::Changed, read, lost: lost.into(), ..Effect::default() };
+    let effect =
+        Effect { schema: "v0".to_owned(), change: Change::Changed, read, lost: lost.into(), ..Effect::default() };
     facts.documents = Looked::Effects(vec![effect]);
 }
 
@@ -434,6 +449,11 @@ fn before_the_copy(facts: &mut Facts) {
 
 fn shared_secret(facts: &mut Facts) {
     hydra(facts, served(), served());
+}
+
+fn no_keys(facts: &mut Facts) {
+    hydra(facts, served(), served());
+    facts.source.contents.signing_keys = SigningKeys::default();
 }
 
 fn other_issuer(facts: &mut Facts) {

@@ -15,7 +15,10 @@ use std::sync::Arc;
 /// A source and a target whose couriers send to these, if to anything.
 fn rig(old: Option<&MailSink>, new: &MailSink) -> Rig {
     let program = |version, sink: Option<&MailSink>| {
-        Program::Kratos(Release::find(version).unwrap(), Told { smtp_port: sink.map(MailSink::port), ..Told::default() })
+        Program::Kratos(
+            Release::find(version).unwrap(),
+            Told { smtp_port: sink.map(MailSink::port), ..Told::default() },
+        )
     };
     let cluster = |major| Cluster::start(major).map(Arc::new).unwrap();
     Rig::of((program("1.0.0", old), program("1.3.1", Some(new))), cluster(14), cluster(16), 300).unwrap()

@@ -40,7 +40,11 @@ fn what_a_document_takes_from_traits() {
         "recovery": {"via": "email"},
     });
     let table: Vec<(Json, Json, &[&str])> = vec![
-        (json!({"properties": {"email": email(login.clone())}}), json!({"email": "A@b.example"}), &["Identifier password a@b.example"]),
+        (
+            json!({"properties": {"email": email(login.clone())}}),
+            json!({"email": "A@b.example"}),
+            &["Identifier password a@b.example"],
+        ),
         (
             json!({"properties": {"email": email(full)}}),
             json!({"email": " A@b.example"}),
@@ -87,10 +91,26 @@ fn where_a_document_refuses_traits() {
         (json!({"required": ["email", "name"]}), json!({"email": "a@b.example"}), "/properties/traits/required"),
         (json!({"additionalProperties": false}), json!({"x": 1}), "/properties/traits/additionalProperties"),
         (json!({"properties": {"a": {"type": "integer"}}}), json!({"a": "x"}), "/properties/traits/properties/a/type"),
-        (json!({"properties": {"a/b": {"minLength": 2}}}), json!({"a/b": "x"}), "/properties/traits/properties/a~1b/minLength"),
-        (json!({"properties": {"a": {"format": "date"}}}), json!({"a": "2026-02-30"}), "/properties/traits/properties/a/format"),
-        (json!({"properties": {"a": {"pattern": "^[a-z]+$"}}}), json!({"a": "A"}), "/properties/traits/properties/a/pattern"),
-        (json!({"properties": {"a": {"$ref": "#/definitions/short"}}}), json!({"a": "long"}), "/definitions/short/maxLength"),
+        (
+            json!({"properties": {"a/b": {"minLength": 2}}}),
+            json!({"a/b": "x"}),
+            "/properties/traits/properties/a~1b/minLength",
+        ),
+        (
+            json!({"properties": {"a": {"format": "date"}}}),
+            json!({"a": "2026-02-30"}),
+            "/properties/traits/properties/a/format",
+        ),
+        (
+            json!({"properties": {"a": {"pattern": "^[a-z]+$"}}}),
+            json!({"a": "A"}),
+            "/properties/traits/properties/a/pattern",
+        ),
+        (
+            json!({"properties": {"a": {"$ref": "#/definitions/short"}}}),
+            json!({"a": "long"}),
+            "/definitions/short/maxLength",
+        ),
         // An address to recover by has to be one, whether the document says so or not.
         (
             json!({"properties": {"a": {"ory.sh/kratos": {"recovery": {"via": "email"}}}}}),
@@ -139,7 +159,10 @@ fn what_lies_outside_is_named_and_not_fetched() {
     assert_eq!(document.outside(), &BTreeSet::from([outside]));
     // The rest is judged.
     assert!(document.judge(json!({"a": {"anything": []}, "b": "abc"})).refused.is_empty());
-    assert_eq!(document.judge(json!({"b": "long", "c": "long"})).refused, BTreeSet::from(["/definitions/short/maxLength".to_owned()]));
+    assert_eq!(
+        document.judge(json!({"b": "long", "c": "long"})).refused,
+        BTreeSet::from(["/definitions/short/maxLength".to_owned()])
+    );
 }
 
 #[test]

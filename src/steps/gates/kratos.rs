@@ -4,7 +4,7 @@
 use super::super::context::{Answer, Context};
 use super::super::observe;
 use super::{Unreadable, ask, unreadable};
-use crate::migration::Failure;
+use crate::migration::{Failure, Order};
 use crate::steps::identity_documents::{Documents, Effect, Place, effects};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,8 +13,10 @@ use tokio_postgres::error::SqlState;
 /// Of how many schemas an identity is read.
 const SAMPLES: u32 = 50;
 
-/// How long people may be looked at: in the documented order users wait meanwhile.
+/// How long people may be looked at.
 const PEOPLE: Duration = Duration::from_secs(3);
+/// The same in the documented order, where users wait meanwhile.
+const PEOPLE_IN_THE_OUTAGE: Duration = Duration::from_secs(1);
 
 /// What the server says of an identity whose schema it is not configured with.
 const UNKNOWN_SCHEMA: &str = "Unable to find JSON Schema ID";
@@ -76,9 +78,17 @@ async fn logins_broken(
         let table = tables.iter().find(|table| table.name == context.app().keeps.table);
         let Some(schema) = table.map(|table| table.schema.clone()) else { return Ok(Vec::new()) };
         let place = Place { schema, networks: context.app().networks_table };
-        let used: BTreeSet<String> = used.iter().cloned().collect();
+        // With very many people it is not known which are in use.
+        let used: BTreeSet<String> = match used {
+            [] => theirs.keys().cloned().collect(),
+            used => used.iter().cloned().collect(),
+        };
         let source = context.world.source("gates").await?;
-        Ok::<_, Failure>(effects(&source, &place, &used, ours.as_ref(), theirs, Instant::now() + PEOPLE).await?)
+        let limit = match context.run()?.order {
+            Order::MigrateFirst => PEOPLE,
+            Order::Documented => PEOPLE_IN_THE_OUTAGE,
+        };
+        Ok::<_, Failure>(effects(&source, &place, &used, ours.as_ref(), theirs, Instant::now() + limit).await?)
     };
     let found = match looked.await {
         Ok(found) => found,

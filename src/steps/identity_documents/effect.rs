@@ -136,7 +136,10 @@ impl Effect {
         }
         if self.taken.count > 0 {
             let such_as = self.taken.such_as();
-            said.push(format!("{} cannot be saved, because somebody else has what they would get{such_as}", self.taken.count));
+            said.push(format!(
+                "{} cannot be saved, because somebody else has what they would get{such_as}",
+                self.taken.count
+            ));
         }
         for kind in &self.unnamed {
             said.push(format!("no trait is {} any more", of_a_trait(kind)));

@@ -48,10 +48,13 @@ pub(super) async fn look(look: &Look, source: &Side, target: &Side) -> Looked {
     }
 }
 
+/// Who would lose what once the target serves: a lost login keeps everything from beginning, the rest is told.
 pub(super) fn documents(facts: &Facts) -> Judgement {
     let target = &facts.look.target_application;
     let found = match &facts.documents {
-        Looked::NotYet => return good("the target does not serve its identity schemas yet: the gates look before the flip"),
+        Looked::NotYet => {
+            return good("the target does not serve its identity schemas yet: the gates look before the flip");
+        }
         Looked::Failed(error) => {
             return hint(
                 format!("the people were not looked at: {error}"),
@@ -60,12 +63,12 @@ pub(super) fn documents(facts: &Facts) -> Judgement {
         }
         Looked::Effects(found) => found,
     };
-    let all = |which: fn(&Effect) -> bool| {
+    let told = |which: fn(&Effect) -> bool| {
         found.iter().filter(|effect| which(effect)).map(Effect::describe).collect::<Vec<_>>().join("; ")
     };
     if found.iter().any(Effect::breaks_logins) {
         return bad(
-            all(Effect::is_worth_knowing),
+            told(Effect::is_worth_knowing),
             format!(
                 "juju config {target} identity_schemas=... with the source's documents; bring the changed one in later, under \
                  an id of its own, and move people to it through the admin API"
@@ -74,7 +77,7 @@ pub(super) fn documents(facts: &Facts) -> Judgement {
     }
     if found.iter().any(Effect::is_worth_knowing) {
         return hint(
-            all(Effect::is_worth_knowing),
+            told(Effect::is_worth_knowing),
             format!(
                 "juju config {target} identity_schemas=... with the source's documents, unless this is meant; who cannot be \
                  saved logs in, but cannot change a password or a setting; what a document refers to must be reachable from \
@@ -84,6 +87,6 @@ pub(super) fn documents(facts: &Facts) -> Judgement {
     }
     match found.as_slice() {
         [] => good("no identities"),
-        _ => good(all(|_| true)),
+        _ => good(told(|_| true)),
     }
 }
