@@ -114,6 +114,14 @@ fn another_issuer_is_found_before_anything_stops() {
     rig.want(Goal::RolledBack).unwrap();
     assert_eq!(rig.settled(LONG).unwrap().phase(), Phase::Idle);
     assert_eq!(rig.left_behind().unwrap(), Vec::<String>::new());
+
+    // Down, as without a public-route, it does not show whether it was refreshed; and nothing claims that it was.
+    rig.stop_target().unwrap();
+    rig.ask(Request { with_refresh: true, ..Request::plain("refresh", Goal::Refreshed) }).unwrap();
+    let state = rig.settled(LONG).unwrap();
+    assert_eq!(state.active().unwrap().output(Step::Refresh, "unseen"), Some(&true.into()));
+    rig.want(Goal::RolledBack).unwrap();
+    rig.settled(LONG).unwrap();
 }
 
 /// A Hydra that nobody has used makes its keys when it is asked for them, or for its issuer: looking would write.
