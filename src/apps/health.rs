@@ -86,6 +86,16 @@ pub enum Told<T> {
     },
 }
 
+impl<T> Told<T> {
+    /// What was told.
+    pub fn yes(self) -> Option<T> {
+        match self {
+            Self::Yes(told) => Some(told),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
 /// Why a question got no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -181,7 +191,7 @@ impl Server {
         self.well_known("openid-configuration", |json| json["issuer"].as_str().map(str::to_owned))
     }
 
-    fn well_known<T>(&self, name: &str, read: impl FnOnce(&Json) -> Option<T>) -> Result<Told<T>, Error> {
+    pub(super) fn well_known<T>(&self, name: &str, read: impl FnOnce(&Json) -> Option<T>) -> Result<Told<T>, Error> {
         let answer = get(&format!("{}/.well-known/{name}", self.public_endpoint.trim_end_matches('/')))?;
         Ok(match read(&answer.json()).filter(|_| answer.status == 200) {
             Some(told) => Told::Yes(told),
@@ -231,7 +241,7 @@ impl Server {
     }
 
     /// A question that blocks, on a thread that may.
-    async fn asked<T: Send + 'static>(
+    pub(super) async fn asked<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -250,10 +260,12 @@ impl Server {
 }
 
 /// A status and a body.
-struct Answer {
+pub(super) struct Answer {
     url: String,
     status: u16,
     body: String,
+    /// The first cookie that it sets.
+    pub cookie: Option<String>,
 }
 
 impl Answer {
@@ -292,7 +304,7 @@ fn words(value: &Json) -> String {
 }
 
 /// One GET, tried again once on a 5xx; every status is an answer.
-fn get(url: &str) -> Result<Answer, Error> {
+pub(super) fn get(url: &str) -> Result<Answer, Error> {
     let answer = get_once(url)?;
     if answer.status < 500 {
         return Ok(answer);
@@ -304,13 +316,14 @@ fn get(url: &str) -> Result<Answer, Error> {
 fn get_once(url: &str) -> Result<Answer, Error> {
     let mut response = agent().get(url).call().map_err(|error| no_answer(url, &error))?;
     let status = response.status().as_u16();
+    let cookie = response.headers().get("set-cookie").and_then(|cookie| Some(cookie.to_str().ok()?.to_owned()));
     let body = response
         .body_mut()
         .with_config()
         .limit(4 << 20)
         .read_to_string()
         .map_err(|error| Error::Odd { url: url.to_owned(), reason: error.to_string() })?;
-    Ok(Answer { url: url.to_owned(), status, body })
+    Ok(Answer { url: url.to_owned(), status, body, cookie })
 }
 
 /// Only what proves that nobody serves there counts as down; a TLS fault or a broken answer

@@ -2,16 +2,19 @@
 //! and how its server is questioned. Adding an app is one [`App`] value, one data file of
 //! releases and its rows in [`pairs`].
 
+pub mod behaviour;
 pub mod completions;
 pub mod fills;
 pub mod health;
 pub mod hydra;
+pub mod identity_schema;
 pub mod kratos;
 pub mod messages;
 pub mod pairs;
 pub mod releases;
 pub mod revisions;
 
+pub use behaviour::Cookie;
 pub use completions::Completion;
 pub use fills::{Fill, Value};
 pub use health::{Health, Readable, Server, Told};

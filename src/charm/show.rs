@@ -153,6 +153,9 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
         for step in shown(run) {
             let _ = writeln!(out, "{}", step_line(run, step, progress));
         }
+        for warning in watch::warnings(run) {
+            let _ = writeln!(out, "mind: {warning}");
+        }
         for (label, reason) in [("fence lifted", &run.lifted), ("lost", &run.lost)] {
             if let Some(reason) = reason {
                 let _ = writeln!(out, "{label}: {reason}");

@@ -6,7 +6,9 @@ use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
 use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, Traffic, plan};
 use crate::postgres::UNREACHABLE_CURE;
+use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
+use crate::steps::refresh::UNSEEN;
 use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -204,6 +206,11 @@ pub fn sentence(request: &Request, state: &State) -> String {
     match request.goal {
         Goal::Refreshed => match kept {
             Some(release) => format!("the target application keeps the source's release, {release}"),
+            None if run.is_some_and(|run| run.output(Step::Refresh, UNSEEN).is_some()) => {
+                "the target application is down, as a Hydra is until it has a public-route and a login UI, so nothing tells \
+                 whether it has its new revision; refresh it before its run-migration, which does nothing at the old one"
+                    .into()
+            }
             None => "the target application has its new revision".into(),
         },
         Goal::Following if run.is_some_and(|run| run.phase == Phase::Flipped) => {
@@ -218,10 +225,18 @@ pub fn sentence(request: &Request, state: &State) -> String {
         }
         Goal::Following => "the target follows the source".into(),
         Goal::Rehearsed => "the upgrade was rehearsed, and the target follows the source again as before".into(),
-        Goal::Migrated if kept.is_some() => {
-            "the target keeps the source's schema, and its server passed every gate".into()
+        Goal::Migrated => {
+            let schema = match kept {
+                Some(_) => "the target keeps the source's schema, and",
+                None => "the target's schema is migrated and",
+            };
+            let mind = match run.map(warnings).unwrap_or_default().as_slice() {
+                [] => String::new(),
+                [one] => format!("; mind: {one}"),
+                [first, rest @ ..] => format!("; mind: {first}; and {} more in warnings", rest.len()),
+            };
+            format!("{schema} its server passed every gate{mind}")
         }
-        Goal::Migrated => "the target's schema is migrated and its server passed every gate".into(),
         Goal::Drained if run.is_some_and(|r| r.order == Order::Documented && !r.is_done(Step::Migrate)) => {
             "writes are stopped and the target has everything; migrate its schema within the lease".into()
         }
@@ -247,6 +262,12 @@ pub fn sentence(request: &Request, state: &State) -> String {
     }
 }
 
+/// What the gates let pass and a person should know.
+pub fn warnings(run: &Run) -> Vec<&str> {
+    let told = run.output(Step::Gates, WARNINGS).and_then(Value::as_array);
+    told.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 /// Figures for results, where they exist.
 pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
     let mut more = BTreeMap::new();
@@ -262,6 +283,7 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
     put("choice", of(Step::Copy, "choice"));
     put("bytes-copied", of(Step::Copy, "bytes-copied").or(progress.bytes_copied.map(|n| n.to_string())));
     put("rows-copied", of(Step::Copy, "rows-copied").or(progress.rows_copied.map(|n| n.to_string())));
+    put("warnings", Some(warnings(run).join("\n")).filter(|told| !told.is_empty()));
     put("drain-ms", of(Step::Drain, "drain-ms"));
     put("outage-ms", of(Step::HandOver, "outage-ms"));
     put("messages-abandoned", of(Step::HandOver, "messages-abandoned"));

@@ -86,10 +86,18 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         context.progress.say("the target application's schema migration is running");
         return Ok(Outcome::Again(Duration::from_millis(250)));
     }
+    // What could not be seen then shows now.
+    let unseen = context.run()?.output(Step::Refresh, super::refresh::UNSEEN).is_some();
+    let unseen = match unseen {
+        true => {
+            format!("; where that changes nothing, it lacks its new revision: {}", super::refresh::command(context))
+        }
+        false => String::new(),
+    };
     let name = &context.applications.target.name;
     let took = context.state.rehearsed.as_ref().and_then(|rehearsed| rehearsed.measured_from(&from));
     let took = took.map(|seconds| format!(" (in the rehearsal that took {seconds:.1} s)")).unwrap_or_default();
-    wait(format!("the target application {name} has to migrate its schema{took}"), command)
+    wait(format!("the target application {name} has to migrate its schema{took}{unseen}"), command)
 }
 
 fn noted_begin(context: &Context<'_>) -> Result<Value, Failure> {

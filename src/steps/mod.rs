@@ -14,6 +14,7 @@ pub mod follow;
 pub mod gates;
 pub mod guard;
 pub mod hand_over;
+pub mod identity_documents;
 pub mod judge;
 pub mod mend;
 mod messages;

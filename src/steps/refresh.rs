@@ -4,9 +4,13 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::observe;
 use crate::apps::revisions::{Fit, unfit};
-use crate::apps::{App, Health, Recognised};
+use crate::apps::{App, Health, Kind, Recognised};
 use crate::migration::{Failure, Request};
 use serde_json::json;
+
+/// In the step's output: nothing tells whether the refresh was made. A Hydra is down until it has a public route and a
+/// login UI, whatever its revision; that its schema migration does something tells later.
+pub const UNSEEN: &str = "unseen";
 
 /// Observes whether the refresh was made; until then says how.
 ///
@@ -27,6 +31,11 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(json!({"evidence": format!("the target's database has {target}")})));
     }
     let health = observe::target_health(context).await;
+    if let (Kind::Hydra, Health::Down(_)) = (context.app().kind, &health) {
+        return Ok(Outcome::Done(
+            json!({"evidence": "the target's server is down and its schema is unchanged", UNSEEN: true}),
+        ));
+    }
     let evidence = match (&health, &source) {
         (Health::Ready { version }, Recognised::Release(name)) if context.app().serves(version, name) => None,
         (Health::Ready { version }, _) => Some(format!("the target's server runs {version}")),

@@ -151,6 +151,10 @@ fn every_fault_is_named_and_its_cure_cures_it() {
     assert_eq!(names(&findings, Verdict::Pass).len(), checks_of_kratos(), "{text}");
     assert!(findings.iter().all(|finding| !finding.found.is_empty() && finding.cure.is_empty()), "{text}");
     assert!(finding(&findings, "order").found.starts_with("migrate-first"), "{text}");
+    let weighed = "default (the same document, all 200 identities): nobody is affected";
+    assert_eq!(finding(&findings, "identity-documents").found, weighed, "{text}");
+    let behaviour = &finding(&findings, "behaviour").found;
+    assert!(behaviour.contains("the same cookie attributes") && behaviour.contains("password 200"), "{text}");
 
     let last = pair.sql(On::Source, "SELECT max(version) FROM schema_migration");
     for fault in faults::all() {

@@ -1,5 +1,6 @@
 //! Preflight on real clusters: a good pair, then one fault at a time; a pair without room; the completeness of both.
 
+mod documents;
 mod faults;
 mod good;
 mod names;

@@ -2,11 +2,14 @@
 
 use super::rig::Expected;
 use coordinator::apps::hydra::{KEY_SETS, SigningKeys};
-use coordinator::apps::{HYDRA, Health, Recognised, Told};
+use coordinator::apps::identity_schema::{Kind, Purpose};
+use coordinator::apps::{Cookie, HYDRA, Health, Recognised, Told};
 use coordinator::migration::OrderChoice;
 use coordinator::postgres::Password;
 use coordinator::postgres::survey::Standby;
+use coordinator::steps::identity_documents::{Change, Effect, Read, Tally};
 use coordinator::steps::preflight::contents::{Counted, Orphans};
+use coordinator::steps::preflight::documents::Looked;
 use coordinator::steps::preflight::{Facts, Look, Side};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -197,6 +200,43 @@ pub const IMAGINED: &[Imagined] = &[
     ),
     (very_many, Expected::warns("identity-schemas", "could not be compared", "the gates compare")),
     (mute_target, Expected::passes("identity-schemas", "could not be compared yet")),
+    (
+        lost_logins,
+        Expected::fails(
+            "identity-documents",
+            "v0 (another document, all 7 identities): 1 lose what they log in by (password)",
+            "juju config kratos-new identity_schemas=... with the source's documents; bring the changed one in later",
+        ),
+    ),
+    (
+        refers_outside,
+        Expected::warns(
+            "identity-documents",
+            "it refers to https://schemas.ory.sh/x, which was not looked at",
+            "reachable",
+        ),
+    ),
+    (unlooked, Expected::warns("identity-documents", "the people were not looked at: gone", "run preflight again")),
+    (
+        other_cookies,
+        Expected::warns(
+            "behaviour",
+            "cookies of the source have Path=/, the target's have Domain=b.example",
+            "juju config",
+        ),
+    ),
+    (
+        providers_elsewhere,
+        Expected::warns("behaviour", "different public addresses, and 3 logins go through providers", "juju config"),
+    ),
+    (
+        offers_less,
+        Expected::warns(
+            "behaviour",
+            "grant_types_supported of the target lacks refresh_token",
+            "juju config kratos-new",
+        ),
+    ),
     (alone, Expected::warns("source-sessions", "nobody but us is connected", "this very primary")),
     (
         unswitched,
@@ -229,6 +269,8 @@ pub const IMAGINED: &[Imagined] = &[
     ),
     (shared_secret, Expected::passes("system-secret", "decrypts the keys that came from the source")),
     (shared_secret, Expected::passes("signing-keys", "publishes all of its 1 signing keys")),
+    (no_keys, Expected::warns("signing-keys", "the source has no signing keys", "make sure of the secret by hand")),
+    (no_keys, Expected::warns("issuer", "the source has no signing keys", "compare the public addresses")),
     (
         other_issuer,
         Expected::warns(
@@ -293,6 +335,42 @@ fn very_many(facts: &mut Facts) {
 
 fn mute_target(facts: &mut Facts) {
     facts.target.schemas = None;
+}
+
+fn lost_logins(facts: &mut Facts) {
+    let lost = [(Kind::new(Purpose::Identifier, "password"), Tally { count: 1, ids: vec!["an id".to_owned()] })];
+    let read = Read { count: 7, all: true };
+    let effect =
+        Effect { schema: "v0".to_owned(), change: Change::Changed, read, lost: lost.into(), ..Effect::default() };
+    facts.documents = Looked::Effects(vec![effect]);
+}
+
+fn refers_outside(facts: &mut Facts) {
+    let outside = ["https://schemas.ory.sh/x".to_owned()].into();
+    facts.documents = Looked::Effects(vec![Effect { outside, ..Effect::default() }]);
+}
+
+fn unlooked(facts: &mut Facts) {
+    facts.documents = Looked::Failed("gone".to_owned());
+}
+
+fn cookie(name: &str, attribute: &str) -> Option<Cookie> {
+    Some(Cookie { name: name.to_owned(), attributes: vec![attribute.to_owned()] })
+}
+
+fn other_cookies(facts: &mut Facts) {
+    (facts.source.cookie, facts.target.cookie) = (cookie("a", "Path=/"), cookie("a", "Domain=b.example"));
+}
+
+fn providers_elsewhere(facts: &mut Facts) {
+    (facts.source.cookie, facts.target.cookie) = (cookie("a", "Path=/"), cookie("b", "Path=/"));
+    facts.source.contents.sign_in = Counted::Known([("oidc".to_owned(), 3), ("oidc github".to_owned(), 3)].into());
+}
+
+fn offers_less(facts: &mut Facts) {
+    hydra(facts, served(), served());
+    facts.source.discovery = Some(json!({"grant_types_supported": ["authorization_code", "refresh_token"]}));
+    facts.target.discovery = Some(json!({"grant_types_supported": ["authorization_code"]}));
 }
 
 fn alone(facts: &mut Facts) {
@@ -390,6 +468,11 @@ fn before_the_copy(facts: &mut Facts) {
 
 fn shared_secret(facts: &mut Facts) {
     hydra(facts, served(), served());
+}
+
+fn no_keys(facts: &mut Facts) {
+    hydra(facts, served(), served());
+    facts.source.contents.signing_keys = SigningKeys::default();
 }
 
 fn other_issuer(facts: &mut Facts) {

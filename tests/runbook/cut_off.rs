@@ -58,13 +58,13 @@ fn in_order(choice: OrderChoice) {
 }
 
 #[test]
-#[ignore = "needs servers in ORY_BIN: make pairs"]
+#[ignore = "needs servers in ORY_BIN: make ory-matrix"]
 fn at_a_release_on_the_way_before_the_fence() {
     in_order(OrderChoice::Auto);
 }
 
 #[test]
-#[ignore = "needs servers in ORY_BIN: make pairs"]
+#[ignore = "needs servers in ORY_BIN: make ory-matrix"]
 fn at_a_release_on_the_way_inside_the_outage() {
     in_order(OrderChoice::Documented);
 }

@@ -3,7 +3,7 @@
 use super::rig::{LONG, Rig};
 use super::servers::Program;
 use coordinator::migration::journal::Request;
-use coordinator::migration::{Goal, Phase};
+use coordinator::migration::{Goal, Phase, Step};
 use peers::cluster::Cluster;
 use peers::hydra::{Release, SYSTEM_SECRET, Settings};
 use peers::seed::hydra::{check_grants, grants_named, renew_grants};
@@ -114,6 +114,14 @@ fn another_issuer_is_found_before_anything_stops() {
     rig.want(Goal::RolledBack).unwrap();
     assert_eq!(rig.settled(LONG).unwrap().phase(), Phase::Idle);
     assert_eq!(rig.left_behind().unwrap(), Vec::<String>::new());
+
+    // Down, as without a public-route, it does not show whether it was refreshed; and nothing claims that it was.
+    rig.stop_target().unwrap();
+    rig.ask(Request { with_refresh: true, ..Request::plain("refresh", Goal::Refreshed) }).unwrap();
+    let state = rig.settled(LONG).unwrap();
+    assert_eq!(state.active().unwrap().output(Step::Refresh, "unseen"), Some(&true.into()));
+    rig.want(Goal::RolledBack).unwrap();
+    rig.settled(LONG).unwrap();
 }
 
 /// A Hydra that nobody has used makes its keys when it is asked for them, or for its issuer: looking would write.
@@ -122,7 +130,9 @@ fn a_hydra_without_keys_is_not_made_to_make_some() {
     let mut rig = rig(14, 16, Settings::default());
     follow(&rig);
     restart(&mut rig);
-    rig.settled(LONG).unwrap();
+    let state = rig.settled(LONG).unwrap();
+    let warnings = state.active().unwrap().output(Step::Gates, "warnings").unwrap().to_string();
+    assert!(warnings.contains("nothing proves that the target has its system secret"), "{warnings}");
     for keys in [rig.on_source("SELECT count(*) FROM hydra_jwk"), rig.on_target("SELECT count(*) FROM hydra_jwk")] {
         assert_eq!(keys.unwrap(), "0");
     }

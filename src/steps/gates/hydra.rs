@@ -11,8 +11,12 @@ use crate::postgres::Session;
 use crate::postgres::names::TableName;
 use std::collections::BTreeSet;
 
-/// What it did not prove.
-pub(super) async fn refused(context: &Context<'_>, shown: &str) -> Result<Option<Answer>, Failure> {
+/// What it did not prove; what a person should know goes to `warnings`.
+pub(super) async fn refused(
+    context: &Context<'_>,
+    shown: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Answer>, Failure> {
     let target = context.world.target("gates").await?;
     // A router may take a slash in an id for one of the path's.
     let sql = format!("SELECT id::text {shown} AND id NOT LIKE '%/%' ORDER BY created_at, id LIMIT 1");
@@ -34,10 +38,26 @@ pub(super) async fn refused(context: &Context<'_>, shown: &str) -> Result<Option
     let kept = keys(context, &target).await?;
     // Asked without any it would make some, which a closed database refuses.
     if !kept.name_the_issuer() {
-        log::warn!("the source has no signing keys, so its system secret could not be proved on the target");
+        warnings.push(unproved(context));
         return Ok(None);
     }
-    Ok(keys_lacking(context, &kept).await?.or(issuer_differs(context).await?).map(Err))
+    let lacking = match keys_lacking(context, &kept).await? {
+        None => issuer_differs(context, warnings).await?,
+        lacking => lacking,
+    };
+    Ok(lacking.map(Err))
+}
+
+/// What nothing could prove, and how a person makes sure of it.
+fn unproved(context: &Context<'_>) -> String {
+    let target = &context.applications.target;
+    format!(
+        "the source has no signing keys, so nothing proves that the target has its system secret or names its issuer: compare \
+         the outputs of the action get-secret-keys type=system of {} and {}{}",
+        context.applications.source.name,
+        target.model_flag(),
+        target.name
+    )
 }
 
 /// Every key of the source must be of use to the target: it can decrypt them only with the source's system secret.
@@ -97,7 +117,7 @@ async fn keys(context: &Context<'_>, target: &Session) -> Result<SigningKeys, Fa
 }
 
 /// Clients refuse the tokens of another issuer. A source that does not answer cannot be compared with.
-async fn issuer_differs(context: &Context<'_>) -> Result<Option<Failure>, Failure> {
+async fn issuer_differs(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Option<Failure>, Failure> {
     let (app, applications) = (context.app(), context.applications);
     let (source, target) = (observe::server(app, &applications.source), observe::server(app, &applications.target));
     let (theirs, ours) = match tokio::join!(source.issuer(), target.issuer()) {
@@ -111,7 +131,12 @@ async fn issuer_differs(context: &Context<'_>) -> Result<Option<Failure>, Failur
             )));
         }
         (source, _) => {
-            log::warn!("the issuers were not compared: the source's server answers {source:?}");
+            let reason = match source {
+                Ok(Told::Failed { status, message }) => format!("answers {status}: {message}"),
+                Err(error) => format!("does not answer: {error}"),
+                Ok(Told::Yes(_)) => "was not asked".to_owned(),
+            };
+            warnings.push(format!("the issuers were not compared, because the source's server {reason}"));
             return Ok(None);
         }
     };

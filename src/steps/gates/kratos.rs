@@ -1,13 +1,22 @@
-//! What a Kratos must prove: it serves every identity schema in use, and reads an identity of each.
+//! What a Kratos must prove: it serves every identity schema in use, reads an identity of each, and its documents take
+//! nobody's login away.
 
 use super::super::context::{Answer, Context};
 use super::super::observe;
 use super::{Unreadable, ask, unreadable};
-use crate::migration::Failure;
+use crate::migration::{Failure, Order};
+use crate::steps::identity_documents::{Documents, Effect, Place, effects};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
 /// Of how many schemas an identity is read.
 const SAMPLES: u32 = 50;
+
+/// How long people may be looked at.
+const PEOPLE: Duration = Duration::from_secs(3);
+/// The same in the documented order, where users wait meanwhile.
+const PEOPLE_IN_THE_OUTAGE: Duration = Duration::from_secs(1);
 
 /// What the server says of an identity whose schema it is not configured with.
 const UNKNOWN_SCHEMA: &str = "Unable to find JSON Schema ID";
@@ -18,9 +27,22 @@ struct Sample {
     identity: String,
 }
 
-/// What it did not prove.
-pub(super) async fn refused(context: &Context<'_>, shown: &str) -> Result<Option<Answer>, Failure> {
-    if let Some(failure) = schemas_unserved(context, &schemas_in_use(context, shown).await).await {
+/// What it did not prove; what a person should know goes to `warnings`.
+pub(super) async fn refused(
+    context: &Context<'_>,
+    shown: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Answer>, Failure> {
+    let used = schemas_in_use(context, shown).await;
+    // The public address may not lead here yet; reading an identity of each schema proves that they are served.
+    let served = match observe::server(context.app(), &context.applications.target).schemas().await {
+        Ok(served) => Some(served),
+        Err(error) => {
+            warnings.push(format!("the target's identity schemas were not compared: {error}"));
+            None
+        }
+    };
+    if let Some(failure) = served.as_ref().and_then(|served| schemas_unserved(context, &used, served)) {
         return Ok(Some(Err(failure)));
     }
     for Sample { schema, identity } in samples(context, shown).await? {
@@ -37,20 +59,65 @@ pub(super) async fn refused(context: &Context<'_>, shown: &str) -> Result<Option
             )),
         }));
     }
-    Ok(None)
+    match served {
+        Some(served) => Ok(logins_broken(context, &used, &served, warnings).await.map(Err)),
+        None => Ok(None),
+    }
 }
 
-/// Every identity schema must be served that identities of the source use: reading an identity of another fails.
-async fn schemas_unserved(context: &Context<'_>, used: &[String]) -> Option<Failure> {
-    let target = &context.applications.target;
-    let served = match observe::server(context.app(), target).schemas().await {
-        Ok(served) => served,
-        // The public address may not lead here yet; reading an identity of each schema proves the same.
-        Err(error) => {
-            log::warn!("the identity schemas of {} could not be listed: {error}", target.name);
+/// What the target's documents would do to the people of the source: lost logins keep the gates shut, the rest is said.
+async fn logins_broken(
+    context: &Context<'_>,
+    used: &[String],
+    theirs: &Documents,
+    warnings: &mut Vec<String>,
+) -> Option<Failure> {
+    let ours = observe::server(context.app(), &context.applications.source).schemas().await.ok();
+    let looked = async {
+        let tables = observe::replicated_tables(context)?;
+        let table = tables.iter().find(|table| table.name == context.app().keeps.table);
+        let Some(schema) = table.map(|table| table.schema.clone()) else { return Ok(Vec::new()) };
+        let place = Place { schema, networks: context.app().networks_table };
+        // With very many people it is not known which are in use.
+        let used: BTreeSet<String> = match used {
+            [] => theirs.keys().cloned().collect(),
+            used => used.iter().cloned().collect(),
+        };
+        let source = context.world.source("gates").await?;
+        let limit = match context.run()?.order {
+            Order::MigrateFirst => PEOPLE,
+            Order::Documented => PEOPLE_IN_THE_OUTAGE,
+        };
+        Ok::<_, Failure>(effects(&source, &place, &used, ours.as_ref(), theirs, Instant::now() + limit).await?)
+    };
+    let found = match looked.await {
+        Ok(found) => found,
+        Err(failure) => {
+            warnings.push(format!("what identity schemas do to people was not looked at: {failure}"));
             return None;
         }
     };
+    let broken: Vec<String> = found.iter().filter(|effect| effect.breaks_logins()).map(Effect::describe).collect();
+    if broken.is_empty() {
+        let known = found.iter().filter(|effect| effect.is_worth_knowing());
+        warnings.extend(known.map(|effect| format!("identity schema {}", effect.describe())));
+        return None;
+    }
+    let target = &context.applications.target;
+    Some(Failure::operator(
+        "pass the gates",
+        format!("the target's identity schemas would take logins away: {}", broken.join("; ")),
+        format!(
+            "run juju config {}{} identity_schemas=... default_identity_schema_id=... as the source has them, then run the \
+             action again; bring a changed document in later, under an id of its own",
+            target.model_flag(),
+            target.name
+        ),
+    ))
+}
+
+/// Every identity schema must be served that identities of the source use: reading an identity of another fails.
+fn schemas_unserved(context: &Context<'_>, used: &[String], served: &Documents) -> Option<Failure> {
     let lacking: Vec<&str> = used.iter().map(String::as_str).filter(|id| !served.contains_key(*id)).collect();
     (!lacking.is_empty()).then(|| unserved(context, &lacking.join(", ")))
 }

@@ -14,6 +14,9 @@ use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::Row;
 
+/// What the gates let pass and a person should know: a list in the step's output.
+pub const WARNINGS: &str = "warnings";
+
 /// How long the rows that the gates need may be looked for: users wait.
 const LOOKS: Duration = Duration::from_secs(5);
 
@@ -39,16 +42,18 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             format!("juju run {}{name}/leader run-migration", context.applications.target.model_flag()),
         );
     }
+    let mut warnings = Vec::new();
     if let Some(shown) = shown(context)? {
         let refused = match context.app().kind {
-            Kind::Kratos => kratos::refused(context, &shown).await?,
-            Kind::Hydra => hydra::refused(context, &shown).await?,
+            Kind::Kratos => kratos::refused(context, &shown, &mut warnings).await?,
+            Kind::Hydra => hydra::refused(context, &shown, &mut warnings).await?,
         };
         if let Some(answer) = refused {
             return answer;
         }
     }
-    Ok(Outcome::Done(json!({"version": version, "after": Step::Migrate.name()})))
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    Ok(Outcome::Done(json!({"version": version, "after": Step::Migrate.name(), WARNINGS: warnings})))
 }
 
 /// When a server that is down comes up: by itself, or by what a person relates.

@@ -3,7 +3,8 @@
 use super::finding::{Finding, Verdict};
 use super::judgement::Judgement;
 use super::{
-    Facts, application, budget, cluster, data, database, hydra, likeness, others, patroni, schema, settings, wal,
+    Facts, application, behaviour, budget, cluster, data, database, documents, hydra, likeness, others, patroni,
+    schema, settings, wal,
 };
 use crate::apps::Kind;
 use crate::apps::Kind::{Hydra, Kratos};
@@ -120,6 +121,9 @@ pub const CHECKS: &[Check] = &[
     block("target-application", "the target application is what it should be", application::target_serves),
     block("identity-schemas", "identity schemas of the source on the target", application::identity_schemas)
         .only(Kratos),
+    block("identity-documents", "what changed identity schemas would do to the people", documents::documents)
+        .only(Kratos),
+    warn("behaviour", "what both servers show, and what has to be compared by hand", behaviour::behaviour),
     block("order", "the order a run would take", application::order),
     warn("migration-time", "seconds for the schema migration", application::migration_time),
     block("outage-limit", "the lease is long enough for the order", application::outage_limit),

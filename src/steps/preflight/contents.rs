@@ -25,6 +25,8 @@ pub struct Contents {
     pub credential_types: BTreeMap<String, String>,
     /// Identities by schema id.
     pub schema_ids: Counted<BTreeMap<String, i64>>,
+    /// Identities by what they log in with; `oidc <provider>` for those of one provider.
+    pub sign_in: Counted<BTreeMap<String, i64>>,
     /// How many the app keeps of what it keeps above all.
     pub kept: Counted<i64>,
     /// The id of one that the server shows, to ask it for.
@@ -124,6 +126,8 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         contents.kept = counted.clone().map(|pairs| pairs.values().sum());
         if app.kind == Kind::Kratos {
             contents.schema_ids = counted;
+            let sql = sign_in(name);
+            contents.sign_in = pairs(session, &sql, &doing, until).await?.map(BTreeMap::from_iter);
         }
         if let Some(network) = network {
             let sql =
@@ -153,6 +157,19 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         contents.orphans = orphans(session, name, &doing, until).await?;
     }
     Ok(contents)
+}
+
+/// A query for credentials by type, and for those of a provider by provider, which begins its identifiers.
+fn sign_in(name: impl Fn(&str) -> String) -> String {
+    let types = name("identity_credential_types");
+    format!(
+        "SELECT t.name::text, count(*) FROM {} c JOIN {types} t ON t.id = c.identity_credential_type_id GROUP BY 1
+         UNION ALL
+         SELECT 'oidc ' || split_part(n.identifier, ':', 1), count(*) FROM {} n
+         JOIN {types} t ON t.id = n.identity_credential_type_id AND t.name = 'oidc' GROUP BY 1",
+        name("identity_credentials"),
+        name("identity_credential_identifiers"),
+    )
 }
 
 /// Children without a parent of the same network, which 26.2 cannot back-fill.

@@ -3,12 +3,14 @@
 //! ([`checks::CHECKS`]).
 
 mod application;
+pub mod behaviour;
 mod budget;
 pub mod checks;
 mod cluster;
 pub mod contents;
 mod data;
 mod database;
+pub mod documents;
 mod entry;
 pub mod finding;
 mod hydra;
@@ -29,7 +31,7 @@ pub use order::{ChosenOrder, choose, keeping};
 pub use typed::{End, Ends};
 
 use super::{follow, way_back};
-use crate::apps::{self, App, Health, Readable, Recognised, Told};
+use crate::apps::{self, App, Cookie, Health, Readable, Recognised, Told};
 use crate::migration::{Rehearsed, Settings};
 use crate::postgres::patroni::Patroni;
 use crate::postgres::reach::reach;
@@ -95,6 +97,10 @@ pub struct Side {
     pub keys: Option<Told<BTreeSet<String>>>,
     /// The issuer that a Hydra names; `None` when it would have to make a key, or nobody answers.
     pub issuer: Option<Told<String>>,
+    /// What a Hydra says that it can do; `None` when it would have to make a key, or nobody answers.
+    pub discovery: Option<Json>,
+    /// What a Kratos asks browsers to keep; `None` when nobody answers.
+    pub cookie: Option<Cookie>,
     /// What the Patroni beside the server says; `None` when nobody answers.
     pub patroni: Option<Patroni>,
 }
@@ -126,6 +132,8 @@ pub struct Facts {
     pub source: Side,
     /// The side we go to.
     pub target: Side,
+    /// What the target's identity schemas would do to the source's people.
+    pub documents: documents::Looked,
     /// The target's server reaching the source's, as the subscription will.
     pub forward: Result<(), String>,
     /// The source's server reaching the target's, for the way back.
@@ -207,7 +215,10 @@ pub async fn gather(look: Look) -> Result<Facts, Vec<Finding>> {
         ),
     );
     match (source, target) {
-        (Ok(source), Ok(target)) => Ok(Facts { look, source, target, forward, backward }),
+        (Ok(source), Ok(target)) => {
+            let documents = documents::look(&look, &source, &target).await;
+            Ok(Facts { look, source, target, documents, forward, backward })
+        }
         (source, target) => Err([source.err(), target.err()].into_iter().flatten().collect()),
     }
 }
@@ -237,13 +248,15 @@ async fn side(look: &Look, name: &'static str) -> Result<Side, Finding> {
         },
         async {
             let app_server = app_server?;
-            let (health, schemas) = tokio::join!(app_server.health(), app_server.schemas());
-            Some((health, schemas.ok()))
+            Some(tokio::join!(app_server.health(), app_server.schemas(), app_server.cookie()))
         },
         crate::postgres::patroni::look(server, port),
     );
     let (survey, contents): (Survey, Contents) = database?;
-    let (health, schemas) = answers.map_or((None, None), |(health, schemas)| (Some(health), schemas));
+    let (health, schemas, cookie) = match answers {
+        Some((health, schemas, cookie)) => (Some(health), schemas.ok(), cookie.ok().flatten()),
+        None => (None, None, None),
+    };
     let answering = app_server.filter(|_| matches!(health, Some(Health::Ready { .. })));
     let readable = match (answering, &contents.some_kept) {
         (Some(app_server), Some(id)) => app_server.readable(id).await.ok(),
@@ -254,12 +267,15 @@ async fn side(look: &Look, name: &'static str) -> Result<Side, Finding> {
         Some(app_server) => app_server.keys().await.ok(),
         None => None,
     };
-    let issuer = match answering.filter(|_| contents.signing_keys.name_the_issuer()) {
-        Some(app_server) => app_server.issuer().await.ok(),
-        None => None,
+    let (issuer, discovery) = match answering.filter(|_| contents.signing_keys.name_the_issuer()) {
+        Some(app_server) => {
+            let (issuer, discovery) = tokio::join!(app_server.issuer(), app_server.discovery());
+            (issuer.ok(), discovery.ok().and_then(Told::yes))
+        }
+        None => (None, None),
     };
     let schema = app.recognise(&contents.migrations);
-    Ok(Side { survey, contents, schema, health, schemas, readable, keys, issuer, patroni })
+    Ok(Side { survey, contents, schema, health, schemas, readable, keys, issuer, discovery, cookie, patroni })
 }
 
 /// Tries the very connection that a subscription in that database of `from` will make to `to`.

@@ -62,6 +62,13 @@ impl Client {
         self.admin.put(&format!("/admin/identities/{id}"), &body)?.expect(200).map(drop)
     }
 
+    /// Saves an identity as it is, with the traits that it has; returns the status.
+    pub fn save(&self, id: &str) -> anyhow::Result<u16> {
+        let mut identity = self.identity(id)?;
+        let body = json!({"schema_id": identity["schema_id"], "state": "active", "traits": identity["traits"].take()});
+        Ok(self.admin.put(&format!("/admin/identities/{id}"), &body)?.status)
+    }
+
     /// Deletes an identity.
     pub fn delete_identity(&self, id: &str) -> anyhow::Result<()> {
         self.admin.delete(&format!("/admin/identities/{id}"))?.expect(204).map(drop)

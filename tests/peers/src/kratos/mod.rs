@@ -32,6 +32,8 @@ pub struct Settings {
     pub smtp_port: Option<u16>,
     /// The login methods beside the password.
     pub methods: Methods,
+    /// The document of its identity schema; without one it is [`identity_schema`].
+    pub identity_schema: Option<Value>,
 }
 
 /// What users can log in with, and how they come back in.
@@ -44,6 +46,11 @@ pub enum Methods {
     SecondFactors,
     /// With a code that is sent to them too, which 1.1.0 brought.
     Codes,
+}
+
+/// The document that servers have when they are told nothing else.
+pub fn identity_schema() -> Value {
+    serde_json::from_str(IDENTITY_SCHEMA).unwrap_or_default()
 }
 
 impl ory::Application for App {
@@ -84,7 +91,7 @@ impl ory::Application for App {
             "serve": serve,
             "identity": {
                 "default_schema_id": "default",
-                "schemas": [{"id": "default", "url": identity_schema(settings.methods)}],
+                "schemas": [{"id": "default", "url": schema_url(settings)}],
             },
             "selfservice": self_service,
             "session": session,
@@ -113,12 +120,14 @@ fn login_methods(methods: Methods) -> Value {
 }
 
 /// The identity schema, as the URL that holds it.
-fn identity_schema(methods: Methods) -> String {
-    if methods != Methods::Codes {
-        return format!("base64://{}", base64(IDENTITY_SCHEMA.as_bytes()));
-    }
+fn schema_url(settings: &Settings) -> String {
     // Releases that do not know the method refuse a schema that names it.
     let by_password = r#"{ "password": { "identifier": true } }"#;
     let by_code = r#"{ "password": { "identifier": true }, "code": { "identifier": true, "via": "email" } }"#;
-    format!("base64://{}", base64(IDENTITY_SCHEMA.replace(by_password, by_code).as_bytes()))
+    let document = match (&settings.identity_schema, settings.methods) {
+        (Some(document), _) => document.to_string(),
+        (None, Methods::Codes) => IDENTITY_SCHEMA.replace(by_password, by_code),
+        (None, _) => IDENTITY_SCHEMA.to_owned(),
+    };
+    format!("base64://{}", base64(document.as_bytes()))
 }
