@@ -90,8 +90,8 @@ fn leads_back(sentence: &str) -> bool {
     named.peek().is_some() && named.all(|action| action == "rollback")
 }
 
-/// What is run after a failure: the way back and the end are asked for again, and so is a drain where it can be (what
-/// usually comes next would go on to the flip); anything else goes on where it stands.
+/// What is run after a failure: the way back and the end are asked for again, and so is what ends before the flip, where
+/// it can be: what usually comes next may go on to it. Anything else goes on where it stands.
 pub fn after_failure(request: Option<&Request>, state: &State) -> String {
     if let Some(failure) = &state.failure {
         if let Some(cure) = &failure.action {
@@ -108,7 +108,9 @@ pub fn after_failure(request: Option<&Request>, state: &State) -> String {
         // Nobody comes back before the way back is made anew.
         Goal::RolledBack if state.active().is_some_and(Run::may_mend) => usual.to_owned(),
         Goal::RolledBack | Goal::Finalized => action.clone(),
-        goal @ Goal::Drained if plan::admit(action, goal, state).is_ok() => request.again(action),
+        goal @ (Goal::Drained | Goal::Migrated) if plan::admit(action, goal, state).is_ok() => request.again(action),
+        // In the documented order the schema is migrated while writes are stopped.
+        Goal::Migrated if usual == "cut-over" => request.again("drain"),
         _ => request.again(usual),
     }
 }
@@ -295,6 +297,37 @@ mod tests {
         let entries: Vec<Entry> =
             records.into_iter().enumerate().map(|(i, record)| Entry { seq: i as i64, at: 0, record }).collect();
         State::replay(&entries).unwrap()
+    }
+
+    /// Following, with everything done that comes before the fence in this order.
+    fn following(order: Order) -> Vec<Record> {
+        let mut records = vec![Record::RunStarted {
+            run: "0badcafe".into(),
+            order,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        }];
+        let before = crate::migration::runbook::runbook(order, false).iter().take_while(|step| **step != Step::Fence);
+        for step in before.copied() {
+            records.extend([Record::Started { step }, Record::Done { step, output: serde_json::Value::Null }]);
+        }
+        records
+    }
+
+    #[test]
+    fn what_failed_before_the_flip_is_never_followed_by_it() {
+        for (order, action, goal, next) in [
+            (Order::Documented, "drain", Goal::Drained, "drain"),
+            (Order::Documented, "run-migration", Goal::Migrated, "drain"),
+            (Order::MigrateFirst, "run-migration", Goal::Migrated, "run-migration"),
+            (Order::MigrateFirst, "drain", Goal::Drained, "drain"),
+            (Order::Documented, "cut-over", Goal::Flipped, "cut-over"),
+        ] {
+            let state = state(following(order));
+            assert_eq!(plan::usual_next(&state), "cut-over");
+            assert_eq!(after_failure(Some(&Request::plain(action, goal)), &state), next, "{order:?} {action}");
+        }
     }
 
     fn view<'a>(state: &'a State, progress: &'a Progress) -> View<'a> {
