@@ -126,13 +126,10 @@ pub async fn drain(context: &mut Context<'_>) -> Answer {
     let source = context.world.source("drain").await?;
     let target = context.world.target("drain").await?;
     refuse_unfenced(context, &target).await?;
-    if let Some(reason) = way_back::give_up_if_lost(context, &source, &target).await? {
-        let cure = format!(
-            "users stay on the target; run {}, which makes the way back anew, then {}",
-            context.command("replicate"),
-            context.command("rollback")
-        );
-        return Err(Failure::operator("go back to the source", reason, cure).cured_by("replicate"));
+    if way_back::is_lost(context, &source, &target).await? {
+        // The watch lets writes go on at its next look, which is now.
+        context.live.watched = None;
+        return Ok(Outcome::Again(Duration::ZERO));
     }
     context.progress.say("applying the last changes on the source");
     let name = way_back::reverse_name(context)?;

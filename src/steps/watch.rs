@@ -263,7 +263,7 @@ async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>
         (None, Some(lost)) => lost,
         (None, None) => "its fence ended before the source was opened".to_owned(),
     };
-    let reason = format!("writes go on on the target: {why}");
+    let reason = format!("{why}, so writes go on on the target");
     Ok(Some(Record::Lifted { reason }))
 }
 

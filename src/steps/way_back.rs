@@ -375,6 +375,14 @@ async fn whole(
     })
 }
 
+/// True when no drain can end on the road back, whatever is waited for.
+///
+/// # Errors
+/// The servers'.
+pub async fn is_lost(context: &Context<'_>, source: &Session, target: &Session) -> Result<bool, Failure> {
+    Ok(whole(context.run()?, &reverse_name(context)?, source, target).await?.is_err())
+}
+
 /// On the road back, before the source has everything: nobody is kept waiting for a drain that cannot end. A way back that
 /// is lost is noted, and writes go on on the target. Answers why.
 ///

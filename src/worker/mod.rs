@@ -9,7 +9,7 @@ pub mod wake;
 
 use crate::juju::logging;
 use crate::migration::{
-    Class, Entry, Failure, Goal, Next, Phase, Progress, Record, State, Status, Step, Waiting, plan,
+    Class, Entry, Failure, Goal, Next, Phase, Progress, Record, Run, State, Status, Step, Waiting, plan,
 };
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store, World};
@@ -182,10 +182,18 @@ impl<'a> Turn<'a> {
                 let rehearsing = state.active().is_some_and(|run| run.rehearsing);
                 let failure = stops_the_request(&record, rehearsing)
                     .filter(|_| !rests || matches!(record, Record::Lifted { .. }));
+                let lifted = match &record {
+                    Record::Lifted { reason } => Some(reason.clone()),
+                    _ => None,
+                };
                 // An undo goes on whatever is lost meanwhile; a road back whose lease ran out is asked for again.
                 let undoes = state.phase() != Phase::Reversing;
                 self.record(state, record).await?;
                 let goes_on = state.request.as_ref().is_none_or(|request| undoes && request.goal == Goal::RolledBack);
+                let failure = match lifted.filter(|_| state.active().is_some_and(Run::may_mend)) {
+                    Some(reason) => Some(mend_first(reason)),
+                    None => failure,
+                };
                 if let Some(failure) = failure.filter(|_| !goes_on) {
                     self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
                 }
@@ -428,6 +436,12 @@ impl<'a> Turn<'a> {
         }
         Ok(LOOK)
     }
+}
+
+/// The way back was lost on the road back: users stay where they are until it is made anew.
+fn mend_first(reason: String) -> Failure {
+    Failure::operator("go back to the source", reason, "run replicate, which makes the way back anew, then rollback")
+        .cured_by("replicate")
 }
 
 /// Writes the progress and lets a waiting wake-up go.

@@ -108,7 +108,7 @@ fn a_way_back_that_was_lost_is_made_anew_and_leads_back() {
             break;
         }
         let told = rig.refused();
-        assert!(told.contains("is gone on") && told.contains("run juju run coordinator/leader replicate"), "{told}");
+        assert!(told.contains("is gone on") && told.contains("run replicate, which makes the way back anew"), "{told}");
         heard(&writers);
         stands(&rig, &rig.reach_with(Goal::Following, &settings()));
     }
