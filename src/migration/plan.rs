@@ -75,8 +75,9 @@ pub fn next(state: &State) -> Next {
 
 /// A rehearsal goes on to its end; where its copy is lost, or it is wanted no more, its end is next.
 fn next_of_rehearsal(run: &Run, goal: Goal) -> Step {
-    // Without knowing that late rows fit, the target cannot follow in its new schema.
-    let fits = run.output(Step::Migrate, LATE_ROWS_FIT).and_then(serde_json::Value::as_bool) != Some(false);
+    // Without knowing that late rows fit, the target cannot follow in its new schema; migrate-first would stop there too.
+    let known = run.output(Step::Migrate, LATE_ROWS_FIT).and_then(serde_json::Value::as_bool) != Some(false);
+    let fits = known || run.order == Order::MigrateFirst;
     let left = |step: &Step| !run.is_done(*step) && (fits || !matches!(step, Step::CatchUp | Step::Prove));
     let goes_on = goal == Goal::Rehearsed && run.is_done(Step::Copy);
     REHEARSAL.iter().copied().find(left).filter(|_| goes_on).unwrap_or(Step::Reset)
