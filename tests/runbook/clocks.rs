@@ -25,7 +25,7 @@ fn ahead(cluster: &Cluster) -> i64 {
 fn nothing_is_lost_and_never_are_both_sides_open() {
     let [source, target] = [clock(), clock()];
     let start = |major, clock| Cluster::builder(major).clock(clock).start().map(Arc::new).unwrap();
-    let mut rig = Rig::between(start(14, &source), start(16, &target), 300).unwrap();
+    let mut rig = Rig::between(start(15, &source), start(16, &target), 300).unwrap();
     let oracle_file = rig.folder().join("oracle");
     let wanted = writers::Settings { connections: 4, rate: 40.0, oracle_file };
     let writers = Writers::start(&rig.source_uri(), &wanted, "all").unwrap();
