@@ -234,7 +234,7 @@ pub const IMAGINED: &[Imagined] = &[
         Expected::warns(
             "behaviour",
             "grant_types_supported of the target lacks refresh_token",
-            "juju config kratos-new",
+            "give kratos-new the source",
         ),
     ),
     (alone, Expected::warns("source-sessions", "nobody but us is connected", "this very primary")),

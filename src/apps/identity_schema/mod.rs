@@ -83,7 +83,11 @@ impl Document {
             .with_pattern_options(PatternOptions::regex());
         let options = formats::as_kratos(options);
         let options = annotations::kept_in(options, &found, &names);
-        let validator = options.build(&inside).map_err(|error| pointer(error.instance_path().as_str()))?;
+        // Of a pattern that is none, only the place in the schema is known.
+        let validator = options.build(&inside).map_err(|error| match error.instance_path().as_str() {
+            "" => pointer(error.schema_path().as_str()),
+            place => place.to_owned(),
+        })?;
         let names = std::mem::take(&mut *lock(&names));
         Ok(Self { validator, found, names, outside })
     }

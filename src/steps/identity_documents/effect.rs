@@ -142,7 +142,7 @@ impl Effect {
             ));
         }
         for kind in &self.unnamed {
-            said.push(format!("no trait is {} any more", of_a_trait(kind)));
+            said.push(format!("no trait is {}", of_a_trait(kind)));
         }
         if !self.outside.is_empty() {
             let outside: Vec<&str> = self.outside.iter().map(String::as_str).collect();
@@ -201,9 +201,9 @@ fn word(kind: &Kind) -> String {
 fn of_a_trait(kind: &Kind) -> String {
     let by = &kind.by;
     match kind.purpose {
-        Purpose::Identifier => format!("an identifier ({by}), so nobody new can log in so"),
-        Purpose::Recovery => format!("a recovery address by {by}"),
-        Purpose::Verification => format!("a verifiable address by {by}"),
+        Purpose::Identifier => format!("an identifier ({by}) any more, so nobody new can log in by one"),
+        Purpose::Recovery => format!("a recovery address by {by} any more"),
+        Purpose::Verification => format!("a verifiable address by {by} any more"),
     }
 }
 
