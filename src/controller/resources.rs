@@ -193,7 +193,8 @@ mod tests {
         let none = BTreeMap::new();
         let pin = BTreeMap::from([("oci-image".to_owned(), 41)]);
         // What the application has, what the store offers, what is pinned: what the image becomes.
-        let table: [(Option<Resource>, Option<i64>, &BTreeMap<String, i64>, Option<i64>); 6] = [
+        type Row<'a> = (Option<Resource>, Option<i64>, &'a BTreeMap<String, i64>, Option<i64>);
+        let table: [Row<'_>; 6] = [
             (None, Some(44), &none, Some(-1)),
             (Some(resource("store", 41)), Some(44), &none, Some(-1)),
             (Some(resource("store", 44)), Some(44), &none, None),

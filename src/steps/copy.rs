@@ -174,7 +174,7 @@ async fn telling<T>(context: &Context<'_>, source: &Session, name: &str, making:
         tokio::select! {
             made = &mut making => return made,
             () = tokio::time::sleep(TELLS) => match replication::slot_waits_for(source, name).await {
-                Ok(Some(found)) => context.progress.say(&format!("{WAITING}: {found}")),
+                Ok(Some(found)) => context.progress.say(format!("{WAITING}: {found}")),
                 Ok(None) => {}
                 Err(error) => log::warn!("what the slot waits for is not known: {error}"),
             },

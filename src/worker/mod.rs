@@ -9,7 +9,7 @@ pub mod wake;
 
 use crate::juju::logging;
 use crate::migration::{
-    Class, Entry, Failure, Goal, Next, Phase, Progress, Record, Run, State, Status, Step, Waiting, plan,
+    Class, Entry, Failure, Goal, Next, Phase, Progress, Record, State, Status, Step, Waiting, plan,
 };
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::{self, Answer, Applications, Context, Live, Outcome, ProgressSink, Store, World};
@@ -17,7 +17,7 @@ use control::Handover;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use trouble::{Trouble, since, stops_the_request};
+use trouble::{Trouble, mend_first, since, stops_the_request};
 use wake::Waker;
 
 /// How often requests, relations and the state of replication are looked at while nothing runs.
@@ -182,19 +182,11 @@ impl<'a> Turn<'a> {
                 let rehearsing = state.active().is_some_and(|run| run.rehearsing);
                 let failure = stops_the_request(&record, rehearsing)
                     .filter(|_| !rests || matches!(record, Record::Lifted { .. }));
-                let lifted = match &record {
-                    Record::Lifted { reason } => Some(reason.clone()),
-                    _ => None,
-                };
                 // An undo goes on whatever is lost meanwhile; a road back whose lease ran out is asked for again.
                 let undoes = state.phase() != Phase::Reversing;
-                self.record(state, record).await?;
+                self.record(state, record.clone()).await?;
                 let goes_on = state.request.as_ref().is_none_or(|request| undoes && request.goal == Goal::RolledBack);
-                let failure = match lifted.filter(|_| state.active().is_some_and(Run::may_mend)) {
-                    Some(reason) => Some(mend_first(reason)),
-                    None => failure,
-                };
-                if let Some(failure) = failure.filter(|_| !goes_on) {
+                if let Some(failure) = mend_first(&record, state).or(failure).filter(|_| !goes_on) {
                     self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) }).await?;
                 }
                 return Ok(Duration::ZERO);
@@ -436,12 +428,6 @@ impl<'a> Turn<'a> {
         }
         Ok(LOOK)
     }
-}
-
-/// The way back was lost on the road back: users stay where they are until it is made anew.
-fn mend_first(reason: String) -> Failure {
-    Failure::operator("go back to the source", reason, "run replicate, which makes the way back anew, then rollback")
-        .cured_by("replicate")
 }
 
 /// Writes the progress and lets a waiting wake-up go.

@@ -1,7 +1,7 @@
 //! What is in the way at present: whether it heals by itself, or ends a request.
 
 use crate::juju::logging;
-use crate::migration::{Failure, Record, Step};
+use crate::migration::{Failure, Record, Run, State, Step};
 use crate::postgres::UNREACHABLE_CURE;
 use std::time::SystemTime;
 
@@ -11,6 +11,14 @@ pub(super) struct Trouble {
     pub(super) times: u32,
     /// When it began.
     pub(super) since: Option<SystemTime>,
+}
+
+/// The way back was lost on the road back: users stay where they are until it is made anew.
+pub(super) fn mend_first(record: &Record, state: &State) -> Option<Failure> {
+    let Record::Lifted { reason } = record else { return None };
+    let cure = "run replicate, which makes the way back anew, then rollback";
+    let failure = || Failure::operator("go back to the source", reason, cure).cured_by("replicate");
+    state.active().is_some_and(Run::may_mend).then(failure)
 }
 
 /// A server that does not answer, and since when: so that who is called at night knows how long already.

@@ -84,8 +84,13 @@ impl Peer {
         let shared = Arc::new(Shared { controller: Mutex::new(controller), model });
         let mut addresses = Vec::new();
         for _ in 0..options.addresses {
-            let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+            // Also within a test's own runtime, where waiting is not allowed.
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
+            let entered = runtime.enter();
+            let listener = TcpListener::from_std(listener)?;
+            drop(entered);
             shared.controller().ports.push(address.port());
             addresses.push(address.to_string());
             runtime.spawn(accept(listener, acceptor.clone(), Arc::clone(&shared)));
@@ -194,6 +199,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
     }
 }
 
+#[allow(clippy::result_large_err, reason = "the library's own type")]
 async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) -> Result<()> {
     tcp.set_nodelay(true)?;
     let stream = acceptor.accept(tcp).await?;
