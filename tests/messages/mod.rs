@@ -21,7 +21,7 @@ refusal. A sentence that ends with \"trying again\" heals by itself: the worker 
 ";
 
 /// The parts of the document: a heading, the files whose messages belong there, and a word about them.
-const PARTS: [(&str, &[&str], &str); 9] = [
+const PARTS: [(&str, &[&str], &str); 10] = [
     (
         "An action that does not fit",
         &["migration/plan"],
@@ -53,6 +53,7 @@ const PARTS: [(&str, &[&str], &str); 9] = [
     ("The fence in the databases", &["postgres/fence"], ""),
     ("The worker", &["worker/", "failpoint", "main", "lib", "migration/"], ""),
     ("PostgreSQL", &["postgres/"], ""),
+    ("The Juju controller", &["controller/"], "Its client is there; no step asks it for anything yet."),
 ];
 
 fn root() -> PathBuf {
