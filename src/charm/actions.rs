@@ -166,7 +166,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
         return Ok(Reply::refused(refusal.sentence, desk.command(&refusal.instead)));
     }
     if let Some((sentence, channel)) = refresh::cannot_migrate(app, &request) {
-        return Ok(Reply::refused(sentence, desk.command(&format!("{} channel={channel}", request.again(name)))));
+        return Ok(Reply::refused(sentence, desk.command(&parameters.on_channel(name, channel))));
     }
     let nothing = state.active().is_none() && state.request.is_none() && state.damaged.is_none();
     if request.goal == Goal::RolledBack && nothing && !remains(desk, journal).await {

@@ -175,6 +175,18 @@ impl Parameters {
         }
     }
 
+    /// The same action with another channel in place of the channel or revision, and whatever else was given.
+    pub fn on_channel(&self, action: &str, channel: &str) -> String {
+        let known = ACTIONS.iter().find(|(name, _)| *name == action).map(|(_, known)| *known).unwrap_or_default();
+        let mut command = format!("{action} channel={channel}");
+        for Parameter { name, form } in known.iter().filter(|known| !["channel", "revision"].contains(&known.name)) {
+            if let Some(given) = self.0.get(name).filter(|given| form.default().as_ref() != Some(*given)) {
+                command.push_str(&format!(" {name}={}", given.as_str().map_or(given.to_string(), str::to_owned)));
+            }
+        }
+        command
+    }
+
     /// A number; 0 when there is none.
     pub fn number(&self, name: &str) -> u64 {
         self.0.get(name).and_then(Value::as_u64).unwrap_or(0)
@@ -280,6 +292,14 @@ mod tests {
         assert_eq!((drain.number("wait"), drain.number("outage-limit"), drain.text("verification")), (600, 60, ""));
         let finalize = read("finalize", json!({"accept-unverified": true})).unwrap();
         assert!(finalize.flag("keep-source-fenced") && finalize.flag("accept-unverified"));
+    }
+
+    #[test]
+    fn another_channel_leaves_what_else_was_given() {
+        let given =
+            json!({"channel": "0.5/stable", "revision": 7, "until": "drained", "outage-limit": 3600, "wait": 0});
+        let said = read("migrate", given).unwrap().on_channel("migrate", "0.4/stable");
+        assert_eq!(said, "migrate channel=0.4/stable until=drained outage-limit=3600");
     }
 
     #[test]

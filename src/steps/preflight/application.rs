@@ -152,6 +152,11 @@ pub(super) fn target_serves(facts: &Facts) -> Judgement {
                 format!("the target application runs {version}, a release that is not known here"),
                 format!("refresh {} to a revision that knows it", facts.look.coordinator),
             ),
+            (None, Some(from)) if precedes(version, from) => bad(
+                format!("the target application runs {version}, which is older than the source's {from}"),
+                format!("juju refresh {} to a newer revision", facts.look.target_application),
+            )
+            .typed([Typed::Command(format!("juju refresh {}", facts.look.target_application))]),
             // What no test took there goes the way that undoes itself: nothing is migrated before writes are stopped.
             (None, _) => hint(
                 format!(

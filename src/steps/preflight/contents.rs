@@ -126,8 +126,6 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
         contents.kept = counted.clone().map(|pairs| pairs.values().sum());
         if app.kind == Kind::Kratos {
             contents.schema_ids = counted;
-            let sql = sign_in(name);
-            contents.sign_in = pairs(session, &sql, &doing, until).await?.map(BTreeMap::from_iter);
         }
         if let Some(network) = network {
             let sql =
@@ -155,6 +153,11 @@ pub async fn contents(session: &Session, app: &App, survey: &Survey) -> Result<C
     }
     if has("identity_credential_identifiers") && has("session_devices") {
         contents.orphans = orphans(session, name, &doing, until).await?;
+    }
+    // Last, for it is only told beside the rest, and what is counted before decides.
+    if app.kind == Kind::Kratos && has(app.keeps.table) {
+        let sql = sign_in(name);
+        contents.sign_in = pairs(session, &sql, &doing, until).await?.map(BTreeMap::from_iter);
     }
     Ok(contents)
 }
