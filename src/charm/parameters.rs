@@ -296,10 +296,11 @@ mod tests {
 
     #[test]
     fn another_channel_leaves_what_else_was_given() {
-        let given =
-            json!({"channel": "0.5/stable", "revision": 7, "until": "drained", "outage-limit": 3600, "wait": 0});
+        let given = json!({
+            "channel": "0.5/stable", "revision": 7, "until": "drained", "accept-no-way-back": true, "wait": 0,
+        });
         let said = read("migrate", given).unwrap().on_channel("migrate", "0.4/stable");
-        assert_eq!(said, "migrate channel=0.4/stable until=drained outage-limit=3600");
+        assert_eq!(said, "migrate channel=0.4/stable until=drained accept-no-way-back=true");
     }
 
     #[test]

@@ -83,6 +83,9 @@ impl Request {
         if self.accept_no_way_back && (flips || action == "drain") {
             command.push_str(" accept-no-way-back=true");
         }
+        if self.rehearse_again && action == "rehearse" {
+            command.push_str(" again=true");
+        }
         if self.abandon_messages && flips {
             command.push_str(" abandon-queued-messages=true");
         }

@@ -27,6 +27,8 @@ pub enum Next {
     Reached,
     /// A rollback was asked for, but the target already took writes.
     TooLate,
+    /// A rehearsal was asked for while writes were being stopped.
+    NoRehearsal,
     /// Nothing was asked for.
     Rest,
 }
@@ -68,7 +70,10 @@ pub fn next(state: &State) -> Next {
     match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
         Some(step) => Next::Do(step),
         None if request.goal == Goal::Finalized => Next::End,
-        None if request.goal == Goal::Rehearsed && !state.has_rehearsed() => Next::Rehearse,
+        None if request.goal == Goal::Rehearsed && !state.has_rehearsed() => match run.may_rehearse() {
+            true => Next::Rehearse,
+            false => Next::NoRehearsal,
+        },
         None => Next::Reached,
     }
 }
@@ -219,6 +224,9 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             }
             _ if run.is_some_and(|run| run.keeps.is_some()) => {
                 refuse("the target keeps the source's release, so no schema is migrated", usual_next(state))
+            }
+            Phase::Following if !lost && run.is_some_and(|run| !run.may_rehearse()) => {
+                refuse("writes are being stopped, and no rehearsal is worth that", "drain")
             }
             _ if run.is_some_and(Run::has_begun_to_migrate) => {
                 refuse("the target's schema is migrated already", usual_next(state))
@@ -415,6 +423,27 @@ mod tests {
         assert_eq!(next(&rehearsing(&REHEARSAL[..5], true, Goal::Following)), Next::Reached);
         assert_eq!(next(&rehearsing(&REHEARSAL[..5], true, wanted)), Next::Rehearse);
         assert_eq!(next(&rehearsing(migrated, true, Goal::RolledBack)), Next::RollBack);
+    }
+
+    #[test]
+    fn a_rehearsal_that_is_asked_for_while_writes_stop_is_none() {
+        let begun = Record::RunStarted {
+            run: "0badcafe".into(),
+            order: Order::Documented,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        };
+        let mut records = vec![begun];
+        for step in [Step::Preflight, Step::Prepare, Step::Refresh, Step::Copy, Step::Follow] {
+            records.extend([Record::Started { step }, Record::Done { step, output: serde_json::Value::Null }]);
+        }
+        records.push(Record::Started { step: Step::Fence });
+        records.push(Record::Requested(Request::plain("rehearse", Goal::Rehearsed)));
+        let entry = |(seq, record)| Entry { seq: seq as i64 + 1, at: 0, record };
+        let state = State::replay(&records.into_iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap();
+        assert_eq!(next(&state), Next::NoRehearsal);
+        assert_eq!(admit("rehearse", Goal::Rehearsed, &state).unwrap_err().instead, "drain");
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Rehearsed {
         self.migration_seconds.filter(|_| self.from == from)
     }
 
+    /// True for what this very run rehearsed; another one may go to another release, or have more rows.
+    pub fn is_of(&self, run: Option<&str>) -> bool {
+        run == Some(self.run.as_str())
+    }
+
     /// Seconds between the fence and the open that the schema migration takes in this order, nobody waiting for a person;
     /// `None` where it is no part of them, or nobody knows.
     pub fn outage_seconds(&self, order: Order) -> Option<f64> {

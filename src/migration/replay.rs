@@ -185,6 +185,12 @@ impl Run {
             && (self.status(Step::Pause) != Status::Pending || self.status(Step::Migrate) != Status::Pending)
     }
 
+    /// True while the target follows and nobody stops writes or began to.
+    pub fn may_rehearse(&self) -> bool {
+        let untouched = matches!(self.status(Step::Fence), Status::Pending | Status::Lost);
+        self.phase == Phase::Following && self.is_done(Step::Follow) && untouched
+    }
+
     /// The runbook.
     pub fn book(&self) -> &'static [Step] {
         if self.rehearsing { REHEARSAL } else { runbook(self.order, self.strict) }
@@ -439,9 +445,7 @@ impl Run {
                 self.reopen_from(Step::Fence)?;
                 self.go(Some(Phase::Following))
             }
-            Record::RehearsalStarted
-                if self.rehearsing || self.has_begun_to_migrate() || !self.is_done(Step::Follow) =>
-            {
+            Record::RehearsalStarted if self.rehearsing || self.has_begun_to_migrate() || !self.may_rehearse() => {
                 Err(format!("a rehearsal does not fit in phase {}", self.phase))
             }
             Record::RehearsalStarted => {
@@ -665,6 +669,25 @@ mod tests {
                 let state = play(records).unwrap();
                 assert_eq!((state.phase(), state.rehearsed.is_none()), (Phase::Copying, true));
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_rehearsed_on_top_of_a_fence() {
+        for order in [Order::Documented, Order::MigrateFirst] {
+            let mut records = begun(order);
+            done(&mut records, &REHEARSAL[..5]);
+            for fence in
+                [Record::Started { step: Step::Fence }, Record::Done { step: Step::Fence, output: Value::Null }]
+            {
+                records.push(fence);
+                let mut beside = records.clone();
+                beside.push(Record::RehearsalStarted);
+                assert!(play(beside).is_err(), "{order:?}");
+            }
+            // Its lease over, nothing is left of it.
+            records.extend([Record::Lifted { reason: "test".into() }, Record::RehearsalStarted]);
+            assert!(play(records).unwrap().run.unwrap().rehearsing);
         }
     }
 

@@ -32,6 +32,10 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             if let Some(waiting) = not_near(context).await? {
                 return waiting;
             }
+            let migrates = context.run()?.order == Order::Documented && context.run()?.keeps.is_none();
+            if migrates && let Some(waiting) = super::migrate::must_restart(context).await {
+                return waiting;
+            }
             if let Some(found) = guard::altered(context, context.run()?, &source).await? {
                 return Err(Failure::new(format!("cannot stop writes: {found}"), Class::Operator));
             }

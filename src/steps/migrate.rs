@@ -18,6 +18,9 @@ const SETTLES: Duration = Duration::from_millis(500);
 /// The note of when the application's migration was first seen to run, in milliseconds since 1970.
 pub const BEGUN: &str = "begun-at";
 
+/// What the target's schema was when its migration counted as ended, in words, in the step's output.
+const SCHEMA: &str = "schema";
+
 /// Opens the target for the application's migration, watches for its end, closes the target again.
 ///
 /// # Errors
@@ -47,7 +50,10 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         }
         messages::release(context, &context.world.target("migrate").await?).await?;
         let fits = from == to || apps::pair(context.app(), &from, &to).is_some_and(|pair| pair.earned);
-        return Ok(Outcome::Done(json!({"from": from, "to": to, "seconds": seconds, LATE_ROWS_FIT: fits})));
+        let schema = observe::recognise(context.app(), &context.world.target("migrate").await?).await?.to_string();
+        return Ok(Outcome::Done(
+            json!({"from": from, "to": to, SCHEMA: schema, "seconds": seconds, LATE_ROWS_FIT: fits}),
+        ));
     }
     if !is_open(context).await? {
         if let Some(waiting) = not_quiet(context).await {
@@ -183,18 +189,17 @@ pub async fn went_on(context: &Context<'_>, run: &Run, target: &Session) -> Resu
     if !run.is_done(Step::Migrate) || run.is_done(Step::Gates) || run.keeps.is_some() {
         return Ok(None);
     }
-    let (_, to) = super::catch_up::releases(context);
-    let found = observe::recognise(context.app(), target).await?;
-    if matches!(&found, Recognised::Release(now) if *now == to) || context.app().release_of(&to).is_none() {
+    let found = observe::recognise(context.app(), target).await?.to_string();
+    let Some(before) = run.output(Step::Migrate, SCHEMA).and_then(Value::as_str).filter(|before| *before != found)
+    else {
         return Ok(None);
-    }
+    };
     let step = match run.order {
         Order::Documented if !run.rehearsing => Step::Migrate,
         // The subscription runs again by now.
         Order::Documented | Order::MigrateFirst => Step::Pause,
     };
-    let reason =
-        format!("the target's schema was release {to} when its migration seemed to have ended, and is {found}");
+    let reason = format!("the target had {before} when its schema migration seemed to have ended, and has {found}");
     Ok(Some(Record::Lost { step, reason }))
 }
 
@@ -251,10 +256,10 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
     }
 }
 
-/// The target may be opened only while its own server cannot write.
-async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
+/// The target's server may still run as before a rollback or a rehearsal's end. Known before the fence, that is no matter
+/// for an outage.
+pub async fn must_restart(context: &Context<'_>) -> Option<Answer> {
     match observe::target_health(context).await {
-        Health::Down(_) | Health::NotReady { .. } => None,
         Health::Ready { version } if serves_new_release(context, &version).await => Some(wait(
             format!(
                 "the target's server still runs as before a rollback or a rehearsal's end (release {version}) and could \
@@ -262,6 +267,17 @@ async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
             ),
             observe::restart_command(context),
         )),
+        _ => None,
+    }
+}
+
+/// The target may be opened only while its own server cannot write.
+async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
+    if let Some(waiting) = must_restart(context).await {
+        return Some(waiting);
+    }
+    match observe::target_health(context).await {
+        Health::Down(_) | Health::NotReady { .. } => None,
         Health::Ready { version } => Some(wait(
             format!("the target application {} still serves release {version}", context.applications.target.name),
             super::refresh::command(context),
@@ -307,8 +323,11 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
     if context.request.migration_timeout > 0 {
         return Ok(context.request.migration_timeout);
     }
-    if let Some(measured) = context.state.rehearsed.as_ref().and_then(|rehearsed| rehearsed.measured_from(from)) {
-        return Ok(apps::granted_seconds(measured));
+    let run = context.state.active().map(|run| run.id.as_str());
+    let rehearsed = context.state.rehearsed.as_ref();
+    let granted = rehearsed.and_then(|rehearsed| rehearsed.measured_from(from)).map(apps::granted_seconds);
+    if let Some(granted) = granted.filter(|_| rehearsed.is_some_and(|rehearsed| rehearsed.is_of(run))) {
+        return Ok(granted);
     }
     let source = context.world.source("estimate").await?;
     let tables = inspect::tables(&source).await?;
@@ -317,7 +336,7 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
     let all = tables.iter().map(|t| t.estimated_rows.unwrap_or(0)).sum();
     // Where to is not known before it is there: the longest road.
     let to = apps::earned_from(context.app(), from).last().map_or("", |pair| pair.to);
-    Ok(context.app().migration_seconds(from, to, rows, all))
+    Ok(context.app().migration_seconds(from, to, rows, all).max(granted.unwrap_or_default()))
 }
 
 /// Gives the target the source's schema back: emptied by then or soon, it is altered, not refilled.

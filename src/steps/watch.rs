@@ -235,11 +235,17 @@ async fn leaks(
 
 /// On the way back to the source: a lease of the target that ran out before the source opened leaves users there.
 async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>, Failure> {
-    let begun = matches!(run.status(Step::ReverseFence), Status::Done | Status::Failed);
-    let Some(generation) = reverse::generation(context).filter(|_| begun && !run.is_done(Step::ReverseHandOver)) else {
+    let status = run.status(Step::ReverseFence);
+    if run.is_done(Step::ReverseHandOver) || matches!(status, Status::Pending | Status::Lost) {
         return Ok(None);
-    };
-    let target = context.world.target("lease").await?;
+    }
+    let (source, target) = tokio::try_join!(context.world.source("lease"), context.world.target("lease"))?;
+    if status == Status::Doing {
+        // Whether the source is near is waited for, and would be for ever.
+        let lost = way_back::give_up_if_lost(context, &source, &target).await?;
+        return Ok(lost.map(users_stay));
+    }
+    let Some(generation) = reverse::generation(context) else { return Ok(None) };
     let Some(row) = fence::state(&target, &generation).await? else { return Ok(None) };
     let until = row.remaining_ms.map(|left| migrate::now_ms() + left);
     context.progress.update(|p| p.lease_until = (row.state == FenceState::Leased).then_some(until).flatten());
@@ -248,23 +254,27 @@ async fn reversal(context: &mut Context<'_>, run: &Run) -> Result<Option<Record>
     let over = row.state == FenceState::Expired || row.lapsed();
     let lost = match over || leak.is_some() || run.is_done(Step::ReverseDrain) {
         true => None,
-        false => way_back::give_up_if_lost(context, &context.world.source("lease").await?, &target).await?,
+        false => way_back::give_up_if_lost(context, &source, &target).await?,
     };
     if !over && leak.is_none() && lost.is_none() {
         return Ok(None);
     }
     let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
     fence::lift(&target, &generation, context.epoch, lock_timeout).await?;
-    if lost.is_none() && run.way_back().is_ok() {
-        subscription::enable(&context.world.source("lease").await?, &way_back::reverse_name(context)?).await?;
+    let name = way_back::reverse_name(context)?;
+    if lost.is_none() && run.way_back().is_ok() && subscription::state(&source, &name).await?.is_some() {
+        subscription::enable(&source, &name).await?;
     }
     let why = match (leak, lost) {
         (Some(table), _) => format!("the fence did not hold table {table} (a trigger dropped by hand?)"),
         (None, Some(lost)) => lost,
         (None, None) => "its fence ended before the source was opened".to_owned(),
     };
-    let reason = format!("{why}, so writes go on on the target");
-    Ok(Some(Record::Lifted { reason }))
+    Ok(Some(users_stay(why)))
+}
+
+fn users_stay(why: String) -> Record {
+    Record::Lifted { reason: format!("{why}, so writes go on on the target") }
 }
 
 /// Slot, publication and subscription, by identity; the lag.

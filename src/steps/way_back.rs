@@ -9,6 +9,7 @@ use super::observe::{self, human_bytes};
 use super::prepare::forward;
 use crate::apps::Completion;
 use crate::migration::{Failure, Goal, Record, Run, Side, Step};
+use crate::postgres::fence::FenceState;
 use crate::postgres::names::{PREFIX, RunId, TableName};
 use crate::postgres::publication::PublishedTable;
 use crate::postgres::reverse::{self, Reversal};
@@ -396,9 +397,11 @@ pub async fn give_up_if_lost(
     let name = reverse_name(context)?;
     let Err(reason) = whole(context.run()?, &name, source, target).await? else { return Ok(None) };
     note_lost(context, json!(reason)).await?;
-    let generation = super::reverse::generation(context).unwrap_or_default();
-    let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
-    fence::lift(target, &generation, context.epoch, lock_timeout).await?;
+    let Some(generation) = super::reverse::generation(context) else { return Ok(Some(reason)) };
+    if fence::state(target, &generation).await?.is_some_and(|row| row.state == FenceState::Leased) {
+        let lock_timeout = Duration::from_millis(context.settings().lock_timeout_ms);
+        fence::lift(target, &generation, context.epoch, lock_timeout).await?;
+    }
     Ok(Some(reason))
 }
 

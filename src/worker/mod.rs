@@ -17,7 +17,7 @@ use control::Handover;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use trouble::{Trouble, mend_first, since, stops_the_request};
+use trouble::{Trouble, mend_first, no_rehearsal, since, stops_the_request};
 use wake::Waker;
 
 /// How often requests, relations and the state of replication are looked at while nothing runs.
@@ -228,6 +228,10 @@ impl<'a> Turn<'a> {
                 self.record(state, Record::Settled { request: state.request_seq, failure: Some(failure) })
                     .await
                     .map(|()| LOOK)
+            }
+            Next::NoRehearsal => {
+                let failure = Some(no_rehearsal());
+                self.record(state, Record::Settled { request: state.request_seq, failure }).await.map(|()| LOOK)
             }
             Next::Undo(step) => self.undo(step, state, live, trouble).await,
             Next::Sweep => self.sweep(state, trouble).await,

@@ -21,6 +21,12 @@ pub(super) fn mend_first(record: &Record, state: &State) -> Option<Failure> {
     state.active().is_some_and(Run::may_mend).then(failure)
 }
 
+/// A rehearsal was asked for in the moment in which writes began to be stopped.
+pub(super) fn no_rehearsal() -> Failure {
+    let cure = "run drain, which goes on with that, or rollback";
+    Failure::operator("rehearse", "writes are being stopped already", cure).cured_by("drain")
+}
+
 /// A server that does not answer, and since when: so that who is called at night knows how long already.
 pub(super) fn since(sentence: &str, began: SystemTime) -> String {
     match sentence.contains(UNREACHABLE_CURE) {

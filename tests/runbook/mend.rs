@@ -96,8 +96,11 @@ fn a_way_back_that_was_lost_is_made_anew_and_leads_back() {
     heard(&writers);
     stands(&rig, &rig.reach_with(Goal::Following, &settings()));
 
-    // On the road back too, when nobody can write any more: they go on at once, and the same leads back.
-    for place in ["record-after/done/reverse-fence", "record-before/done/reverse-drain"] {
+    // On the road back too, before writes stop and when nobody can write any more: users go on at once, and the same leads
+    // back.
+    for place in
+        ["record-after/started/reverse-fence", "record-after/done/reverse-fence", "record-before/done/reverse-drain"]
+    {
         rig.stop_at(place).unwrap();
         rig.want_with(Goal::RolledBack, settings()).unwrap();
         rig.stopped_at(place).unwrap();

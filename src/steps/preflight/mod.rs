@@ -177,13 +177,17 @@ impl Facts {
 
     /// Seconds that the app's own schema migration should be given.
     pub fn migration_seconds(&self) -> u64 {
-        if let Some(measured) = self.measured_seconds() {
-            return apps::granted_seconds(measured);
+        let granted = self.measured_seconds().map(apps::granted_seconds);
+        let of_this_run = |rehearsed: &Rehearsed| rehearsed.is_of(self.look.run.as_deref());
+        if let Some(granted) = granted.filter(|_| self.look.rehearsed.as_ref().is_some_and(of_this_run)) {
+            return granted;
         }
         let (app, survey) = (self.look.app, &self.source.survey);
         let from = self.source.release().unwrap_or_default();
         let to = self.destination().unwrap_or_default();
-        app.migration_seconds(from, to, |table| survey.estimated_rows(table), survey.all_estimated_rows())
+        let estimated =
+            app.migration_seconds(from, to, |table| survey.estimated_rows(table), survey.all_estimated_rows());
+        estimated.max(granted.unwrap_or_default())
     }
 }
 
