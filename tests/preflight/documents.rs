@@ -114,7 +114,45 @@ fn what_is_foretold_is_what_kratos_does() {
     let (_, document) = documents().remove(0);
     let late = effect_of(&document, Duration::ZERO);
     assert_eq!((late.read.count, late.read.all), (0, false));
+    assert!(late.is_worth_knowing() && !late.describe().contains("nobody"), "{}", late.describe());
     assert!(late.describe().contains("no identity could be looked at in time"), "{}", late.describe());
+}
+
+/// Reading anybody of schema `a` takes a minute, as where nothing helps to find them.
+const SLOW: &str = "CREATE SCHEMA slow;
+    CREATE FUNCTION slow.nap(schema text) RETURNS bool LANGUAGE plpgsql COST 1000000 AS
+        'BEGIN IF schema = ''a'' THEN PERFORM pg_sleep(60); END IF; RETURN true; END';
+    CREATE VIEW slow.identities AS SELECT * FROM public.identities WHERE slow.nap(schema_id::text);
+    CREATE VIEW slow.networks AS SELECT * FROM public.networks;
+    CREATE VIEW slow.identity_credentials AS SELECT * FROM public.identity_credentials;
+    CREATE VIEW slow.identity_credential_types AS SELECT * FROM public.identity_credential_types;
+    CREATE VIEW slow.identity_credential_identifiers AS SELECT * FROM public.identity_credential_identifiers;
+    CREATE VIEW slow.identity_recovery_addresses AS SELECT * FROM public.identity_recovery_addresses;
+    CREATE VIEW slow.identity_verifiable_addresses AS SELECT * FROM public.identity_verifiable_addresses";
+
+#[test]
+fn a_slow_schema_leaves_time_for_the_next_and_is_no_pass() {
+    let cluster = Cluster::start(16).unwrap();
+    cluster.create_database("people").unwrap();
+    Release::find("1.3.1").unwrap().migrate(&cluster.uri("people")).unwrap();
+    seed::rows(&cluster, "people", PEOPLE).unwrap();
+    let halves = "UPDATE identities SET schema_id = CASE WHEN id::text < '8' THEN 'a' ELSE 'b' END";
+    cluster.psql("people", halves).unwrap();
+    cluster.psql("people", SLOW).unwrap();
+    let mut changed = identity_schema();
+    changed["title"] = json!("another");
+    let of = |document: Json| BTreeMap::from(["a", "b"].map(|schema| (schema.to_owned(), document.clone())));
+    let (old, new) = (of(identity_schema()), of(changed));
+    let found = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let session = server(&cluster).connect("people", "test").await.unwrap();
+        let place = Place { schema: "slow".to_owned(), networks: "networks" };
+        let used = new.keys().cloned().collect();
+        let until = Instant::now() + Duration::from_secs(8);
+        effects(&session, &place, &used, Some(&old), &new, until).await.unwrap()
+    });
+    let [slow, next] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((slow.read.count, slow.read.all, slow.is_worth_knowing()), (0, false, true), "{}", slow.describe());
+    assert!(next.read.count > 0 && next.read.all && !next.is_worth_knowing(), "{}", next.describe());
 }
 
 /// A schema with more people than are looked at one by one: a sample from everywhere, and soon.

@@ -216,6 +216,22 @@ pub const IMAGINED: &[Imagined] = &[
             "reachable",
         ),
     ),
+    (
+        too_late,
+        Expected::warns(
+            "identity-documents",
+            "v0 (another document, no identity could be looked at in time): whom it affects is not known",
+            "run preflight again",
+        ),
+    ),
+    (
+        unknown_before,
+        Expected::warns(
+            "identity-documents",
+            "v0 (the source did not show its document, all 7 identities)",
+            "juju config",
+        ),
+    ),
     (unlooked, Expected::warns("identity-documents", "the people were not looked at: gone", "run preflight again")),
     (
         other_cookies,
@@ -343,6 +359,19 @@ fn lost_logins(facts: &mut Facts) {
     let effect =
         Effect { schema: "v0".to_owned(), change: Change::Changed, read, lost: lost.into(), ..Effect::default() };
     facts.documents = Looked::Effects(vec![effect]);
+}
+
+fn too_late(facts: &mut Facts) {
+    let unread = Effect { schema: "v0".to_owned(), change: Change::Changed, ..Effect::default() };
+    let same = Effect { schema: "v1".to_owned(), ..Effect::default() };
+    facts.documents = Looked::Effects(vec![unread, same]);
+}
+
+fn unknown_before(facts: &mut Facts) {
+    lost_logins(facts);
+    if let Looked::Effects(found) = &mut facts.documents {
+        found.iter_mut().for_each(|effect| effect.change = Change::Unknown);
+    }
 }
 
 fn refers_outside(facts: &mut Facts) {

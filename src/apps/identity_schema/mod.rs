@@ -5,8 +5,11 @@
 //! anew from what the document says under [`annotations::KEYWORD`]. Seen live with 1.3.1 and 26.2.0.
 
 pub mod annotations;
+mod bounds;
 mod formats;
 mod references;
+
+pub use bounds::Unjudged;
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value as Json};
@@ -71,9 +74,12 @@ impl Document {
     /// outside itself is left out, and counts as taking everything: nothing is fetched.
     ///
     /// # Errors
-    /// Where the document is not one that can be judged, as a JSON pointer into it.
-    pub fn read(document: &Json) -> Result<Self, String> {
+    /// Why the document is not one that can be judged: also one that is so large, or refers to itself so often, that it
+    /// could take for ever.
+    pub fn read(document: &Json) -> Result<Self, Unjudged> {
+        bounds::size(document)?;
         let (inside, outside) = references::without_outside(document);
+        bounds::references(&inside)?;
         let found = Arc::new(Mutex::new(BTreeSet::new()));
         let names = Arc::new(Mutex::new(BTreeSet::new()));
         let options = jsonschema::options()
@@ -85,8 +91,8 @@ impl Document {
         let options = annotations::kept_in(options, &found, &names);
         // Of a pattern that is none, only the place in the schema is known.
         let validator = options.build(&inside).map_err(|error| match error.instance_path().as_str() {
-            "" => pointer(error.schema_path().as_str()),
-            place => place.to_owned(),
+            "" => Unjudged::At(pointer(error.schema_path().as_str())),
+            place => Unjudged::At(place.to_owned()),
         })?;
         let names = std::mem::take(&mut *lock(&names));
         Ok(Self { validator, found, names, outside })

@@ -3,6 +3,9 @@
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
 
+/// How many characters of an address are said.
+const SHOWN: usize = 80;
+
 /// The document without the places that refer outside it, which then take everything; and what those refer to.
 pub(super) fn without_outside(document: &Json) -> (Json, BTreeSet<String>) {
     let mut own = BTreeSet::new();
@@ -32,7 +35,7 @@ fn kept(part: &Json, own: &BTreeSet<String>, outside: &mut BTreeSet<String>) -> 
         Json::Object(map) => match map.get("$ref").and_then(Json::as_str) {
             // Beside a reference nothing counts, in draft 7.
             Some(to) if !is_inside(to, own) => {
-                outside.insert(base(to).to_owned());
+                outside.insert(shown(to));
                 Json::Object(Map::new())
             }
             _ => Json::Object(map.iter().map(|(key, value)| (key.clone(), kept(value, own, outside))).collect()),
@@ -44,6 +47,32 @@ fn kept(part: &Json, own: &BTreeSet<String>, outside: &mut BTreeSet<String>) -> 
 
 fn is_inside(to: &str, own: &BTreeSet<String>) -> bool {
     to.starts_with('#') || own.contains(base(to)) || to.starts_with("http://json-schema.org/draft-07/schema")
+}
+
+/// How much of an address is said: neither credentials nor data that it may hold. Of `http` and `https` the host, of
+/// other schemes the scheme.
+fn shown(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+        return "a relative address".to_owned();
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    let host = rest.strip_prefix("//").filter(|_| matches!(scheme.as_str(), "http" | "https")).and_then(host);
+    let said = host.map_or_else(|| format!("{scheme}:"), |host| format!("{scheme}://{host}"));
+    said.chars().take(SHOWN).collect()
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// The host of what follows `//`, where it is certain that it is one: an `@` further on may end a password.
+fn host(rest: &str) -> Option<&str> {
+    let (authority, further) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    let behind = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = behind.split_once(':').unwrap_or((behind, ""));
+    let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    (is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && !further.contains('@')).then_some(host)
 }
 
 /// An address without its fragment.

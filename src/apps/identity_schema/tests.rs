@@ -2,7 +2,7 @@
 //! `tests/preflight/documents.rs`.
 
 use super::formats::is_email;
-use super::{Document, Kind, Purpose};
+use super::{Document, Kind, Purpose, Unjudged};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 
@@ -155,7 +155,7 @@ fn what_lies_outside_is_named_and_not_fetched() {
         "required": ["b"],
     });
     let document = read(traits);
-    let outside = "https://schemas.ory.sh/presets/kratos/identity.email.schema.json".to_owned();
+    let outside = "https://schemas.ory.sh".to_owned();
     assert_eq!(document.outside(), &BTreeSet::from([outside]));
     // The rest is judged.
     assert!(document.judge(json!({"a": {"anything": []}, "b": "abc"})).refused.is_empty());
@@ -167,10 +167,75 @@ fn what_lies_outside_is_named_and_not_fetched() {
 
 #[test]
 fn a_document_that_is_none_is_said_by_its_place() {
-    let error = |traits| Document::read(&document(traits)).err().unwrap();
+    let error = |traits| match Document::read(&document(traits)).err() {
+        Some(Unjudged::At(place)) => place,
+        other => panic!("{other:?}"),
+    };
     assert_eq!(error(json!({"type": "thing"})), "/properties/traits/type");
     // Go has no look-around, so Kratos does not load this.
     assert!(error(json!({"properties": {"a": {"pattern": "(?=x)"}}})).ends_with("a/pattern"));
+}
+
+/// Each definition refers twice to the next.
+fn doubling(definitions: u32, prefix: &str) -> Json {
+    let mut document = document(json!({"$ref": "#/definitions/d0"}));
+    for n in 0..definitions {
+        let next = json!({"$ref": format!("{prefix}#/definitions/d{}", n + 1)});
+        document["definitions"][format!("d{n}")] = json!({"allOf": [next, next]});
+    }
+    document["definitions"][format!("d{definitions}")] = json!({"type": "object"});
+    document
+}
+
+#[test]
+fn a_document_that_could_take_for_ever_is_not_judged() {
+    let refused = |document: &Json| Document::read(document).err();
+    for prefix in ["", "person.schema.json", "https://identity.example/person.schema.json"] {
+        assert_eq!(refused(&doubling(40, prefix)), Some(Unjudged::TooEntangled), "{prefix}");
+        assert_eq!(refused(&doubling(8, prefix)), None, "{prefix}");
+    }
+    // The same, spelt otherwise.
+    let spelt = doubling(40, "").to_string().replace("#/definitions/d", "#/%64efinitions/%64");
+    assert_eq!(refused(&serde_json::from_str(&spelt).unwrap()), Some(Unjudged::TooEntangled));
+    let chain = |of: u32| {
+        let mut document = document(json!({"$ref": "#/definitions/d0"}));
+        for n in 0..of {
+            document["definitions"][format!("d{n}")] =
+                json!({"allOf": [{"$ref": format!("#/definitions/d{}", n + 1)}]});
+        }
+        document["definitions"][format!("d{of}")] = json!({});
+        document
+    };
+    assert_eq!(refused(&chain(3000)), Some(Unjudged::TooEntangled));
+    assert_eq!(refused(&chain(100)), None);
+    let large = document(json!({"description": "x".repeat(256 << 10)}));
+    assert_eq!(refused(&large), Some(Unjudged::TooLarge));
+    // What comes round once per level of the traits is judged.
+    let tree =
+        json!({"properties": {"children": {"items": {"$ref": "#/properties/traits"}}, "n": {"type": "integer"}}});
+    let judged = read(tree).judge(json!({"children": [{"n": 1}, {"children": [{"n": "x"}]}]}));
+    assert_eq!(judged.refused, BTreeSet::from(["/properties/traits/properties/n/type".to_owned()]));
+}
+
+#[test]
+fn of_an_address_outside_only_scheme_and_host_are_said() {
+    let long = format!("https://{}.example/x", "a".repeat(200));
+    for (to, said) in [
+        ("https://schemas.ory.sh/presets/x.json?token=secret#/y", "https://schemas.ory.sh"),
+        ("HTTPS://someone:secret@schemas.example:8443/x", "https://schemas.example"),
+        ("https://someone:secret/word@schemas.example/x", "https:"),
+        ("https://someone/secret@schemas.example/x", "https:"),
+        ("http:secret", "http:"),
+        ("base64://c2VjcmV0", "base64:"),
+        ("data:application/json,secret", "data:"),
+        ("file:///secret/person.json", "file:"),
+        ("secret/other.json", "a relative address"),
+        ("//someone:secret@schemas.example/x", "a relative address"),
+        (long.as_str(), &long[..80]),
+    ] {
+        let document = read(json!({"properties": {"a": {"$ref": to}}}));
+        assert_eq!(document.outside(), &BTreeSet::from([said.to_owned()]), "{to}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::super::context::{Answer, Context};
 use super::super::observe;
 use super::{Unreadable, ask, unreadable};
 use crate::migration::{Failure, Order};
-use crate::steps::identity_documents::{Documents, Effect, Place, effects};
+use crate::steps::identity_documents::{Change, Documents, Effect, Place, effects};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
@@ -72,7 +72,7 @@ async fn logins_broken(
     theirs: &Documents,
     warnings: &mut Vec<String>,
 ) -> Option<Failure> {
-    let ours = observe::server(context.app(), &context.applications.source).schemas().await.ok();
+    let ours = observe::server(context.app(), &context.applications.source).schemas().await;
     let looked = async {
         let tables = observe::replicated_tables(context)?;
         let table = tables.iter().find(|table| table.name == context.app().keeps.table);
@@ -88,7 +88,7 @@ async fn logins_broken(
             Order::MigrateFirst => PEOPLE,
             Order::Documented => PEOPLE_IN_THE_OUTAGE,
         };
-        Ok::<_, Failure>(effects(&source, &place, &used, ours.as_ref(), theirs, Instant::now() + limit).await?)
+        Ok::<_, Failure>(effects(&source, &place, &used, ours.as_ref().ok(), theirs, Instant::now() + limit).await?)
     };
     let found = match looked.await {
         Ok(found) => found,
@@ -100,7 +100,12 @@ async fn logins_broken(
     let broken: Vec<String> = found.iter().filter(|effect| effect.breaks_logins()).map(Effect::describe).collect();
     if broken.is_empty() {
         let known = found.iter().filter(|effect| effect.is_worth_knowing());
-        warnings.extend(known.map(|effect| format!("identity schema {}", effect.describe())));
+        warnings.extend(known.map(|effect| match &ours {
+            Err(error) if effect.change == Change::Unknown => {
+                format!("identity schema {}; its documents could not be asked for: {error}", effect.describe())
+            }
+            _ => format!("identity schema {}", effect.describe()),
+        }));
         return None;
     }
     let target = &context.applications.target;

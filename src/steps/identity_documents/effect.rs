@@ -1,7 +1,7 @@
 //! What a document does to the people of one identity schema, counted, and how that is said.
 
 use super::rows::Read;
-use crate::apps::identity_schema::{Judged, Kind, Purpose, Use};
+use crate::apps::identity_schema::{Judged, Kind, Purpose, Unjudged, Use};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many ids of identities are named.
@@ -15,8 +15,10 @@ pub enum Change {
     /// The same.
     #[default]
     None,
-    /// Another.
+    /// Another, and the source's was judged too.
     Changed,
+    /// Another, but the source's cannot be judged.
+    Unjudged,
     /// The source's is not known.
     Unknown,
 }
@@ -55,8 +57,8 @@ pub struct Effect {
     pub read: Read,
     /// Identities whose traits are too large, or no JSON that can be read here: not judged.
     pub unread: u64,
-    /// Where the document is none that can be judged.
-    pub unreadable_at: Option<String>,
+    /// Why the document is none that can be judged.
+    pub unjudged: Option<Unjudged>,
     /// What the document refers to outside itself: not judged.
     pub outside: BTreeSet<String>,
     /// What the source's document names, and the target's does not.
@@ -104,9 +106,9 @@ impl Effect {
         self.taken.add(id);
     }
 
-    /// Logins would fail.
+    /// Logins would fail that do not fail already: only known where the source's own document was judged too.
     pub fn breaks_logins(&self) -> bool {
-        self.lost.keys().any(|kind| kind.purpose == Purpose::Identifier)
+        self.change == Change::Changed && self.lost.keys().any(|kind| kind.purpose == Purpose::Identifier)
     }
 
     /// A person should know.
@@ -116,14 +118,24 @@ impl Effect {
             || self.taken.count > 0
             || !self.unnamed.is_empty()
             || !self.outside.is_empty()
-            || self.unreadable_at.is_some()
+            || self.unjudged.is_some()
+            || self.is_unknown()
+    }
+
+    /// The document is another one, and what it does to anybody is not known: nobody could be judged.
+    pub fn is_unknown(&self) -> bool {
+        self.change != Change::None && self.unjudged.is_none() && self.nobody_was_judged()
+    }
+
+    fn nobody_was_judged(&self) -> bool {
+        self.read.count <= self.unread && (self.read.count > 0 || !self.read.all)
     }
 
     /// All of it in one clause. No traits.
     pub fn describe(&self) -> String {
         let schema = &self.schema;
-        if let Some(at) = &self.unreadable_at {
-            return format!("{schema}: the target's document cannot be judged, because of what stands at {at}");
+        if let Some(why) = &self.unjudged {
+            return format!("{schema}: the target's document cannot be judged, {why}");
         }
         let mut said = Vec::new();
         for (kind, tally) in &self.lost {
@@ -145,7 +157,9 @@ impl Effect {
             said.push(format!("no trait is {}", of_a_trait(kind)));
         }
         if !self.outside.is_empty() {
-            let outside: Vec<&str> = self.outside.iter().map(String::as_str).collect();
+            let more = self.outside.len().saturating_sub(PLACES);
+            let mut outside: Vec<String> = self.outside.iter().take(PLACES).cloned().collect();
+            outside.extend((more > 0).then(|| format!("{more} more places")));
             said.push(format!("it refers to {}, which was not looked at", outside.join(", ")));
         }
         if self.unfit_before > 0 {
@@ -154,13 +168,21 @@ impl Effect {
         if self.unread > 0 {
             said.push(format!("{} could not be read", self.unread));
         }
+        if self.is_unknown() {
+            said.push("whom it affects is not known".to_owned());
+        }
         if said.is_empty() {
-            said.push("nobody is affected".to_owned());
+            let nobody = if self.nobody_was_judged() { "nothing changes" } else { "nobody is affected" };
+            said.push(nobody.to_owned());
+        }
+        if self.is_worth_knowing() && !self.is_unknown() && matches!(self.change, Change::Unjudged | Change::Unknown) {
+            said.push("what of this changes for them is not known".to_owned());
         }
         let document = match self.change {
             Change::None => "the same document",
             Change::Changed => "another document",
-            Change::Unknown => "the source's document is not known",
+            Change::Unjudged => "another document, the source's cannot be judged",
+            Change::Unknown => "the source did not show its document",
         };
         format!("{schema} ({document}, {}): {}", self.read, said.join("; "))
     }
@@ -238,7 +260,7 @@ mod tests {
             ("the same", Some(takes(MAIL)), takes(MAIL), ""),
             ("no identifier named: what is there stays", Some(takes(MAIL)), takes(no_identifier), ""),
             ("another identifier", Some(takes(MAIL)), takes(by_name), "password"),
-            ("also without the old document", None, takes(by_name), "password"),
+            ("the old one takes the same", Some(takes(MAIL)), takes(by_name), "password"),
             ("no address any more", Some(takes(MAIL)), takes(&MAIL[..1]), "email email"),
             ("lost under the old one anyway", Some(takes(by_name)), takes(by_name), ""),
             ("the old one saved nothing", Some(refuses()), takes(by_name), "password"),
@@ -254,13 +276,60 @@ mod tests {
         }
     }
 
+    /// Logins that are lost under the target's document are lost by the change only where the source's was judged too.
+    #[test]
+    fn without_the_old_document_nothing_is_refused() {
+        let by_name = takes(&[(Identifier, "password", "ann")]);
+        let table = [
+            (Change::Changed, Some(takes(MAIL)), (true, true), ""),
+            (Change::Unjudged, None, (false, true), "v0 (another document, the source's cannot be judged, "),
+            (Change::Unknown, None, (false, true), "v0 (the source did not show its document, "),
+            (Change::None, None, (false, false), ""),
+        ];
+        for (change, old, wanted, words) in table {
+            let read = Read { count: 1, all: true };
+            let mut effect = Effect { schema: "v0".to_owned(), change, read, ..Effect::default() };
+            effect.add("1", &uses(MAIL), old.as_ref(), &by_name);
+            assert_eq!((effect.breaks_logins(), effect.is_worth_knowing()), wanted, "{change:?}");
+            let said = effect.describe();
+            assert!(said.starts_with(words), "{said}");
+            assert_eq!(said.ends_with("what of this changes for them is not known"), !words.is_empty(), "{said}");
+        }
+    }
+
+    /// Change, how many were looked at, whether those were all, how many could not be read; whether a person should know.
+    #[test]
+    fn nobody_looked_at_is_not_nobody_affected() {
+        for (change, count, all, unread, wanted) in [
+            (Change::Changed, 0, false, 0, true),
+            (Change::Unjudged, 0, false, 0, true),
+            (Change::Unknown, 0, false, 0, true),
+            (Change::Changed, 3, true, 3, true),
+            (Change::None, 0, false, 0, false),
+            (Change::Changed, 0, true, 0, false),
+            (Change::Changed, 3, true, 2, false),
+            (Change::Changed, 3, false, 0, false),
+        ] {
+            let read = Read { count, all };
+            let effect = Effect { change, read, unread, ..Effect::default() };
+            let case = format!("{change:?} {read} {unread}: {}", effect.describe());
+            assert_eq!((effect.is_worth_knowing(), effect.is_unknown()), (wanted, wanted), "{case}");
+            assert!(!wanted || !effect.describe().contains("nobody is affected"), "{case}");
+        }
+        let unjudged = Some(Unjudged::TooEntangled);
+        let effect = Effect { change: Change::Changed, unjudged, ..Effect::default() };
+        assert!(effect.is_worth_knowing() && !effect.is_unknown() && !effect.breaks_logins());
+        assert!(effect.describe().contains("cannot be judged, because its references"), "{}", effect.describe());
+    }
+
     #[test]
     fn what_does_not_come_from_a_change_is_no_reason() {
         let mut same = Effect { change: Change::None, ..Effect::default() };
         same.add("1", &uses(MAIL), None, &refuses());
         same.add("2", &uses(MAIL), None, &takes(&[]));
         assert_eq!((same.unfit_before, same.is_worth_knowing()), (1, false));
-        let mut changed = Effect { change: Change::Changed, ..Effect::default() };
+        let read = Read { count: 2, all: true };
+        let mut changed = Effect { change: Change::Changed, read, ..Effect::default() };
         changed.add("1", &uses(MAIL), Some(&refuses()), &refuses());
         assert_eq!((changed.unfit_before, changed.is_worth_knowing()), (1, false));
         changed.add("2", &uses(MAIL), Some(&takes(MAIL)), &refuses());

@@ -19,6 +19,8 @@ const SLICES: u128 = 20;
 const SLICE: usize = 250;
 /// People in one answer; with [`LARGEST`] it bounds the memory.
 const BATCH: usize = 250;
+/// Counting takes at most such a part of the time.
+const COUNTING: u32 = 4;
 /// Bytes of traits that are still looked at.
 const LARGEST: usize = 64 << 10;
 
@@ -75,11 +77,15 @@ impl Batches {
         self.read
     }
 
+    /// So many more were looked at.
+    pub fn looked_at(&mut self, people: usize) {
+        self.read.count += people as u64;
+    }
+
     /// The time ended first.
-    fn cut(&mut self) -> Option<Vec<Person>> {
+    pub fn cut(&mut self) {
         self.slices.clear();
         self.read.all = false;
-        None
     }
 }
 
@@ -103,7 +109,9 @@ impl<'a> Rows<'a> {
     /// The server's.
     pub async fn batches(&self) -> Result<Batches, Error> {
         let sql = format!("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) people", self.people(), ALL + 1);
-        let few = match self.asked(&sql, &[&self.schema]).await? {
+        // Without an index counting may take all the time there is; then a sample has to do.
+        let counted = Instant::now() + self.until.saturating_duration_since(Instant::now()) / COUNTING;
+        let few = match self.asked_until(counted, &sql, &[&self.schema]).await? {
             Some(rows) => rows.first().is_some_and(|row| row.get::<_, i64>(0) <= ALL),
             None => false,
         };
@@ -116,14 +124,17 @@ impl<'a> Rows<'a> {
         Ok(Batches { slices, read: Read { count: 0, all: few } })
     }
 
-    /// The next ones; `None` at the end, also of the time.
+    /// The next ones; `None` at the end, also of the time. They count once [`Batches::looked_at`] is told.
     ///
     /// # Errors
     /// The server's.
     pub async fn next(&self, batches: &mut Batches) -> Result<Option<Vec<Person>>, Error> {
         while let Some((after, to, wanted)) = batches.slices.pop() {
             let limit = wanted.min(BATCH);
-            let Some(mut people) = self.read(&after, &to, limit).await? else { return Ok(batches.cut()) };
+            let Some(mut people) = self.read(&after, &to, limit).await? else {
+                batches.cut();
+                return Ok(None);
+            };
             let last = people.last().map(|person| person.id.clone());
             if let Some(last) = last.filter(|_| people.len() == limit && wanted > limit) {
                 let rest = if wanted == usize::MAX { wanted } else { wanted - limit };
@@ -133,9 +144,9 @@ impl<'a> Rows<'a> {
                 continue;
             }
             if !self.keep(&mut people).await? {
-                return Ok(batches.cut());
+                batches.cut();
+                return Ok(None);
             }
-            batches.read.count += people.len() as u64;
             return Ok(Some(people));
         }
         Ok(None)
@@ -173,14 +184,19 @@ impl<'a> Rows<'a> {
         Ok(true)
     }
 
-    /// Who has one of these.
+    /// Until when people are looked at.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Who has one of these; `None` when the time is over.
     ///
     /// # Errors
     /// The server's.
-    pub async fn held(&self, wanted: &BTreeSet<&Use>) -> Result<Vec<(String, Use)>, Error> {
+    pub async fn held(&self, wanted: &BTreeSet<&Use>) -> Result<Option<Vec<(String, Use)>>, Error> {
         let mut held = Vec::new();
         if wanted.is_empty() {
-            return Ok(held);
+            return Ok(Some(held));
         }
         for (purpose, sql) in self.uses("IS NOT NULL", |value| format!("{value} = ANY($1::text[])")) {
             let values: Vec<&str> =
@@ -188,10 +204,10 @@ impl<'a> Rows<'a> {
             if values.is_empty() {
                 continue;
             }
-            let rows = self.asked(&sql, &[&values]).await?.unwrap_or_default();
+            let Some(rows) = self.asked(&sql, &[&values]).await? else { return Ok(None) };
             held.extend(rows.iter().map(|row| found(&purpose, row)));
         }
-        Ok(held)
+        Ok(Some(held))
     }
 
     /// Queries for (identity, kind, value) of each purpose, of identities and of values that are like this.
@@ -238,7 +254,17 @@ impl<'a> Rows<'a> {
 
     /// Asks with the time that is left; `None` when it is over.
     async fn asked(&self, sql: &str, given: &[&(dyn ToSql + Sync)]) -> Result<Option<Vec<Row>>, Error> {
-        let left = self.until.saturating_duration_since(Instant::now()).as_millis();
+        self.asked_until(self.until, sql, given).await
+    }
+
+    /// The same with less time.
+    async fn asked_until(
+        &self,
+        until: Instant,
+        sql: &str,
+        given: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Vec<Row>>, Error> {
+        let left = until.saturating_duration_since(Instant::now()).as_millis();
         if left == 0 {
             return Ok(None);
         }

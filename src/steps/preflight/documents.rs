@@ -75,6 +75,11 @@ pub(super) fn documents(facts: &Facts) -> Judgement {
             ),
         );
     }
+    if found.iter().any(Effect::is_unknown)
+        && found.iter().all(|effect| effect.is_unknown() || !effect.is_worth_knowing())
+    {
+        return hint(told(Effect::is_worth_knowing), "run preflight again; the gates look before the flip");
+    }
     if found.iter().any(Effect::is_worth_knowing) {
         return hint(
             told(Effect::is_worth_knowing),
