@@ -7,7 +7,7 @@ use super::prepare::forward;
 use super::world::World;
 use crate::migration::{Class, Failure, Order, State, Step};
 use crate::postgres::fence::{self, Close, FenceState};
-use crate::postgres::{slot, subscription};
+use crate::postgres::{Session, slot, subscription};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,16 @@ pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Extra seconds that a person and the application's start get inside the documented order's outage.
 const PERSON: u64 = 600;
+
+/// True when the target's schema migration comes inside the outage, and was not made in an earlier one.
+async fn still_migrates(context: &Context<'_>, source: &Session, target: &Session) -> Result<bool, Failure> {
+    let run = context.run()?;
+    if run.order != Order::Documented || run.keeps.is_some() {
+        return Ok(false);
+    }
+    let app = context.app();
+    Ok(observe::schema_versions(app, source).await? == observe::schema_versions(app, target).await?)
+}
 
 /// Closes the source under a new generation, or goes on with the one that was begun.
 ///
@@ -32,8 +42,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             if let Some(waiting) = not_near(context).await? {
                 return waiting;
             }
-            let migrates = context.run()?.order == Order::Documented && context.run()?.keeps.is_none();
-            if migrates && let Some(waiting) = super::migrate::must_restart(context).await {
+            if still_migrates(context, &source, &context.world.target("fence").await?).await?
+                && let Some(waiting) = super::migrate::must_restart(context).await
+            {
                 return waiting;
             }
             if let Some(found) = guard::altered(context, context.run()?, &source).await? {
