@@ -107,7 +107,6 @@ async fn rows_of_the_target_that_break_a_rule_are_counted() {
         new.psql("postgres", "UPDATE pairs SET kind = NULL WHERE a = 300").unwrap();
         let mut found = compare(&twins, tables(), Depth::Rows, 2, Arc::default()).await.unwrap();
         twins.judge(std::slice::from_ref(&rule), &mut found).await.unwrap();
-        twins.close().await.unwrap();
         new.psql("postgres", "UPDATE pairs SET kind = b WHERE a = 300").unwrap();
         assert_eq!((found.rows_different, found.tables[1].changed), (broken, broken), "{found:#?}");
         let named = found.tables[1].sample_keys.contains(&"2 with a wrong kind".to_owned());

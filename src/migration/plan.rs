@@ -27,7 +27,7 @@ pub enum Next {
     Reached,
     /// A rollback was asked for, but the target already took writes.
     TooLate,
-    /// A rehearsal was asked for while writes were being stopped.
+    /// A rehearsal was asked for when another action had begun what rules it out; [`admit`] says what.
     NoRehearsal,
     /// Nothing was asked for.
     Rest,
@@ -225,11 +225,11 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             _ if run.is_some_and(|run| run.keeps.is_some()) => {
                 refuse("the target keeps the source's release, so no schema is migrated", usual_next(state))
             }
-            Phase::Following if !lost && run.is_some_and(|run| !run.may_rehearse()) => {
-                refuse("writes are being stopped, and no rehearsal is worth that", "drain")
-            }
             _ if run.is_some_and(Run::has_begun_to_migrate) => {
                 refuse("the target's schema is migrated already", usual_next(state))
+            }
+            _ if run.is_some_and(Run::stops_writes) => {
+                refuse("writes are being stopped, and no rehearsal is worth that", "drain")
             }
             _ => Ok(()),
         },
@@ -388,26 +388,27 @@ mod tests {
     use super::*;
     use crate::migration::{Entry, Record};
 
-    /// A run of a rehearsal with these steps done, the schema migration with this output, and this asked for.
-    fn rehearsing(done: &[Step], fits: bool, goal: Goal) -> State {
-        let begun = Record::RunStarted {
-            run: "0badcafe".into(),
-            order: Order::Documented,
-            strict: false,
-            reason: "test".into(),
-            keeps: None,
-        };
-        let mut records = vec![begun];
-        for (place, step) in done.iter().copied().enumerate() {
-            if place == 5 {
-                records.push(Record::RehearsalStarted);
-            }
-            records.push(Record::Started { step });
-            records.push(Record::Done { step, output: serde_json::json!({LATE_ROWS_FIT: fits}) });
-        }
-        records.push(Record::Requested(Request::plain("test", goal)));
+    /// A run in this order with these records, and this asked for.
+    fn asked(order: Order, records: impl IntoIterator<Item = Record>, goal: Goal) -> State {
+        let begun =
+            Record::RunStarted { run: "0badcafe".into(), order, strict: false, reason: "test".into(), keeps: None };
+        let records = [begun].into_iter().chain(records).chain([Record::Requested(Request::plain("test", goal))]);
         let entry = |(seq, record)| Entry { seq: seq as i64 + 1, at: 0, record };
-        State::replay(&records.into_iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap()
+        State::replay(&records.enumerate().map(entry).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn done(steps: &[Step], output: &serde_json::Value) -> Vec<Record> {
+        let both = |&step| [Record::Started { step }, Record::Done { step, output: output.clone() }];
+        steps.iter().flat_map(both).collect()
+    }
+
+    /// A run of a rehearsal with these steps done, the schema migration with this output, and this asked for.
+    fn rehearsing(steps: &[Step], fits: bool, goal: Goal) -> State {
+        let output = serde_json::json!({LATE_ROWS_FIT: fits});
+        let (common, tried) = steps.split_at(5);
+        let declared = (!tried.is_empty()).then_some(Record::RehearsalStarted);
+        let records = done(common, &output).into_iter().chain(declared).chain(done(tried, &output));
+        asked(Order::Documented, records, goal)
     }
 
     #[test]
@@ -426,24 +427,22 @@ mod tests {
     }
 
     #[test]
-    fn a_rehearsal_that_is_asked_for_while_writes_stop_is_none() {
-        let begun = Record::RunStarted {
-            run: "0badcafe".into(),
-            order: Order::Documented,
-            strict: false,
-            reason: "test".into(),
-            keeps: None,
-        };
-        let mut records = vec![begun];
-        for step in [Step::Preflight, Step::Prepare, Step::Refresh, Step::Copy, Step::Follow] {
-            records.extend([Record::Started { step }, Record::Done { step, output: serde_json::Value::Null }]);
+    fn a_rehearsal_that_is_asked_for_beside_what_rules_it_out_is_none() {
+        let common = done(&REHEARSAL[..5], &serde_json::Value::Null);
+        for (order, begins, instead) in [
+            (Order::Documented, Step::Fence, "drain"),
+            (Order::MigrateFirst, Step::Fence, "drain"),
+            (Order::MigrateFirst, Step::Pause, "run-migration"),
+        ] {
+            let records = common.iter().cloned().chain([Record::Started { step: begins }]);
+            let state = asked(order, records, Goal::Rehearsed);
+            assert_eq!(next(&state), Next::NoRehearsal, "{order:?} {begins:?}");
+            assert_eq!(
+                admit("rehearse", Goal::Rehearsed, &state).unwrap_err().instead,
+                instead,
+                "{order:?} {begins:?}"
+            );
         }
-        records.push(Record::Started { step: Step::Fence });
-        records.push(Record::Requested(Request::plain("rehearse", Goal::Rehearsed)));
-        let entry = |(seq, record)| Entry { seq: seq as i64 + 1, at: 0, record };
-        let state = State::replay(&records.into_iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap();
-        assert_eq!(next(&state), Next::NoRehearsal);
-        assert_eq!(admit("rehearse", Goal::Rehearsed, &state).unwrap_err().instead, "drain");
     }
 
     #[test]

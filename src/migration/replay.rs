@@ -185,10 +185,15 @@ impl Run {
             && (self.status(Step::Pause) != Status::Pending || self.status(Step::Migrate) != Status::Pending)
     }
 
-    /// True while the target follows and nobody stops writes or began to.
+    /// True while writes are stopped, or somebody began to stop them.
+    pub fn stops_writes(&self) -> bool {
+        !matches!(self.status(Step::Fence), Status::Pending | Status::Lost)
+    }
+
+    /// True while the target follows, with the source's schema, and nobody stops writes.
     pub fn may_rehearse(&self) -> bool {
-        let untouched = matches!(self.status(Step::Fence), Status::Pending | Status::Lost);
-        self.phase == Phase::Following && self.is_done(Step::Follow) && untouched
+        let follows = self.phase == Phase::Following && self.is_done(Step::Follow);
+        follows && !self.rehearsing && !self.has_begun_to_migrate() && !self.stops_writes()
     }
 
     /// The runbook.
@@ -445,13 +450,11 @@ impl Run {
                 self.reopen_from(Step::Fence)?;
                 self.go(Some(Phase::Following))
             }
-            Record::RehearsalStarted if self.rehearsing || self.has_begun_to_migrate() || !self.may_rehearse() => {
-                Err(format!("a rehearsal does not fit in phase {}", self.phase))
-            }
-            Record::RehearsalStarted => {
+            Record::RehearsalStarted if self.may_rehearse() => {
                 self.rehearsing = true;
                 Ok(())
             }
+            Record::RehearsalStarted => Err(format!("a rehearsal does not fit in phase {}", self.phase)),
             Record::RollbackStarted => self.go(Some(Phase::RollingBack)),
             Record::UndoStarted { step } => self.step(*step, Kind::UndoStarted).map(|_| ()),
             Record::Undone { step } => {

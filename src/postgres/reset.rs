@@ -85,8 +85,7 @@ pub async fn make_like(
 
 /// True for the same thing, made in the same way.
 fn is_alike(one: &Definition, other: &Definition) -> bool {
-    let parts = |d: &Definition| (d.table.clone(), d.name.clone(), d.kind, d.sql.clone());
-    parts(one) == parts(other)
+    one.table == other.table && one.name == other.name && one.kind == other.kind && one.sql == other.sql
 }
 
 /// Brings one table's columns to those of its twin.

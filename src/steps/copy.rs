@@ -92,7 +92,7 @@ async fn from_snapshot(
     }
     let (server, database) = (&context.world.source, &context.world.source_database);
     let making = replication::create_slot_with_snapshot(server, database, &name, SLOT_WITHIN);
-    let snapshot = telling(context, &source, &name, making).await.map_err(|error| refused(error, context))?;
+    let snapshot = until_made(context, &source, &name, making).await.map_err(|error| refused(error, context))?;
     failpoint::reach(failpoint::COPY_SLOT);
     let point = snapshot.consistent_point.to_string();
     note_slot(context, Some(point), &source, &target).await?;
@@ -166,7 +166,7 @@ async fn from_snapshot(
 }
 
 /// Waits for the slot, and says meanwhile whose transaction it waits for: it may be one of another database.
-async fn telling<T>(context: &Context<'_>, source: &Session, name: &str, making: impl Future<Output = T>) -> T {
+async fn until_made<T>(context: &Context<'_>, source: &Session, name: &str, making: impl Future<Output = T>) -> T {
     const WAITING: &str = "waiting for the slot and its snapshot";
     context.progress.say(WAITING);
     let mut making = std::pin::pin!(making);

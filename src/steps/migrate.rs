@@ -5,7 +5,7 @@ use super::context::{Answer, Context, Outcome, wait};
 use super::{follow, messages, observe, prepare};
 use crate::apps::{self, Health, Recognised};
 use crate::migration::plan::LATE_ROWS_FIT;
-use crate::migration::{Failure, Order, Record, Run, Status, Step};
+use crate::migration::{Failure, Order, Record, Rehearsed, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
 use crate::postgres::reset::{self, Rows};
 use crate::postgres::{Error, Session, inspect};
@@ -210,7 +210,9 @@ pub fn perhaps_cut_off(context: &Context<'_>, reached: &str) -> String {
     let kept = super::refresh::kept_release(context).is_some();
     match newest || kept || context.app().release_of(reached).is_none() {
         true => String::new(),
-        false => format!("; if its release is newer than {reached}, its run-migration was cut off: run it again"),
+        false => {
+            format!("; only if its new release is later than {reached}, its run-migration was cut off: run it again")
+        }
     }
 }
 
@@ -323,12 +325,6 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
     if context.request.migration_timeout > 0 {
         return Ok(context.request.migration_timeout);
     }
-    let run = context.state.active().map(|run| run.id.as_str());
-    let rehearsed = context.state.rehearsed.as_ref();
-    let granted = rehearsed.and_then(|rehearsed| rehearsed.measured_from(from)).map(apps::granted_seconds);
-    if let Some(granted) = granted.filter(|_| rehearsed.is_some_and(|rehearsed| rehearsed.is_of(run))) {
-        return Ok(granted);
-    }
     let source = context.world.source("estimate").await?;
     let tables = inspect::tables(&source).await?;
     let rows =
@@ -336,7 +332,20 @@ pub async fn timeout(context: &Context<'_>, from: &str) -> Result<u64, Failure> 
     let all = tables.iter().map(|t| t.estimated_rows.unwrap_or(0)).sum();
     // Where to is not known before it is there: the longest road.
     let to = apps::earned_from(context.app(), from).last().map_or("", |pair| pair.to);
-    Ok(context.app().migration_seconds(from, to, rows, all).max(granted.unwrap_or_default()))
+    let estimate = context.app().migration_seconds(from, to, rows, all);
+    let run = context.state.active().map(|run| run.id.as_str());
+    Ok(granted(context.state.rehearsed.as_ref(), from, run, estimate))
+}
+
+/// Seconds to give the schema migration: what this very run measured in a rehearsal; what another one did may only make
+/// the estimate longer, for it may have gone to another release, or had fewer rows.
+pub fn granted(rehearsed: Option<&Rehearsed>, from: &str, run: Option<&str>, estimate: u64) -> u64 {
+    let measured = rehearsed.and_then(|rehearsed| rehearsed.measured_from(from)).map(apps::granted_seconds);
+    match measured {
+        Some(measured) if rehearsed.is_some_and(|rehearsed| rehearsed.is_of(run)) => measured,
+        Some(measured) => measured.max(estimate),
+        None => estimate,
+    }
 }
 
 /// Gives the target the source's schema back: emptied by then or soon, it is altered, not refilled.

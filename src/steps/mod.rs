@@ -93,10 +93,10 @@ pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
         Step::Fence => fence::undo(context).await,
         Step::Snapshot => verify::undo(context).await,
         Step::HandOver => hand_over::undo(context).await,
-        // Preflight and the gates only look, and so does a rehearsal's proof; its reset is an undo itself. A refreshed application stays refreshed: its revision is
-        // the operator's. A paused subscription goes with `follow`, carried sequences with `copy`, the
-        // comparison with `snapshot`, what flows back with `way-back`. After the hand-over nothing is undone that
-        // users see: they went back before.
+        // Preflight and the gates only look, and so does a rehearsal's proof; its reset is an undo itself. A refreshed
+        // application stays refreshed: its revision is the operator's. A paused subscription goes with `follow`, carried
+        // sequences with `copy`, the comparison with `snapshot`, what flows back with `way-back`. After the hand-over
+        // nothing is undone that users see: they went back before.
         Step::Preflight
         | Step::Refresh
         | Step::Pause

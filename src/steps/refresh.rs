@@ -31,11 +31,6 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(json!({"evidence": format!("the target's database has {target}")})));
     }
     let health = observe::target_health(context).await;
-    if let (Kind::Hydra, Health::Down(_)) = (context.app().kind, &health) {
-        return Ok(Outcome::Done(
-            json!({"evidence": "the target's server is down and its schema is unchanged", UNSEEN: true}),
-        ));
-    }
     let evidence = match (&health, &source) {
         (Health::Ready { version }, Recognised::Release(name)) if context.app().serves(version, name) => None,
         (Health::Ready { version }, _) => Some(format!("the target's server runs {version}")),
@@ -43,7 +38,11 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         (Health::Down(_), _) => Some("the target's server is down and its schema is unchanged".to_owned()),
     };
     if let Some(evidence) = evidence {
-        return Ok(Outcome::Done(json!({"evidence": evidence})));
+        let mut output = json!({"evidence": evidence});
+        if matches!((context.app().kind, &health), (Kind::Hydra, Health::Down(_))) {
+            output[UNSEEN] = json!(true);
+        }
+        return Ok(Outcome::Done(output));
     }
     wait(
         format!(

@@ -45,10 +45,10 @@ pub async fn snapshot(context: &mut Context<'_>) -> Answer {
     let rules = rules(context);
     context.live.comparison = Some(tokio::spawn(async move {
         let mut verdict = compare::compare(&twins, comparisons, depth, JOBS, progress).await?;
-        if depth == Depth::Rows {
-            twins.judge(&rules, &mut verdict).await?;
+        match depth {
+            Depth::Rows => twins.judge(&rules, &mut verdict).await?,
+            _ => twins.close().await?,
         }
-        twins.close().await?;
         Ok(verdict)
     }));
     Ok(Outcome::Done(json!({"taken-at": super::migrate::now_ms()})))

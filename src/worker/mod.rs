@@ -230,7 +230,7 @@ impl<'a> Turn<'a> {
                     .map(|()| LOOK)
             }
             Next::NoRehearsal => {
-                let failure = Some(no_rehearsal());
+                let failure = Some(no_rehearsal(state));
                 self.record(state, Record::Settled { request: state.request_seq, failure }).await.map(|()| LOOK)
             }
             Next::Undo(step) => self.undo(step, state, live, trouble).await,

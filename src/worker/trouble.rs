@@ -1,7 +1,7 @@
 //! What is in the way at present: whether it heals by itself, or ends a request.
 
 use crate::juju::logging;
-use crate::migration::{Failure, Record, Run, State, Step};
+use crate::migration::{Class, Failure, Goal, Record, Run, State, Step, plan};
 use crate::postgres::UNREACHABLE_CURE;
 use std::time::SystemTime;
 
@@ -21,10 +21,15 @@ pub(super) fn mend_first(record: &Record, state: &State) -> Option<Failure> {
     state.active().is_some_and(Run::may_mend).then(failure)
 }
 
-/// A rehearsal was asked for in the moment in which writes began to be stopped.
-pub(super) fn no_rehearsal() -> Failure {
-    let cure = "run drain, which goes on with that, or rollback";
-    Failure::operator("rehearse", "writes are being stopped already", cure).cured_by("drain")
+/// A rehearsal was asked for in the moment in which something else began: what the action itself would say by now.
+pub(super) fn no_rehearsal(state: &State) -> Failure {
+    match plan::admit("rehearse", Goal::Rehearsed, state) {
+        Err(refusal) => Failure::new(refusal.sentence, Class::Operator).cured_by(refusal.instead),
+        // The plan and the refusals would contradict each other.
+        Ok(()) => {
+            Failure::operator("rehearse", format!("the migration is {}", state.phase()), "run show").cured_by("show")
+        }
+    }
 }
 
 /// A server that does not answer, and since when: so that who is called at night knows how long already.

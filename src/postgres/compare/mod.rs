@@ -148,6 +148,12 @@ pub struct Rule {
     pub violations: String,
 }
 
+/// Ends a session's snapshot.
+async fn end(session: &Session) -> Result<()> {
+    let doing = format!("end the snapshot on {}", session.address);
+    session.batch_execute("COMMIT").await.map_err(Error::doing(doing))
+}
+
 /// Which side of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -166,27 +172,24 @@ pub struct Twins {
 }
 
 impl Twins {
-    /// Adds to a verdict the rows that break a rule, as the target's snapshot has them.
+    /// Adds to a verdict the rows that break a rule, as the target's snapshot has them, and ends both snapshots: the
+    /// source's at once, for an old one keeps dead rows there.
     ///
     /// # Errors
-    /// [`Error::Server`] when the target fails: then the verdict is not whole.
-    pub async fn judge(&self, rules: &[Rule], verdict: &mut Verdict) -> Result<()> {
-        if !rules.is_empty() {
-            // Nothing more is asked of the source, where an old snapshot keeps dead rows.
-            let doing = format!("end the snapshot on {}", self.source.address);
-            self.source.batch_execute("COMMIT").await.map_err(Error::doing(doing))?;
-        }
+    /// [`Error::Server`] when a side fails: then the verdict is not whole.
+    pub async fn judge(self, rules: &[Rule], verdict: &mut Verdict) -> Result<()> {
+        end(&self.source).await?;
         for Rule { table, column, violations } in rules {
             let doing = format!("count rows of table {table} with a wrong {column} on {}", self.target.address);
             let count: i64 = self.target.query_one(violations, &[]).await.map_err(Error::doing(doing))?.get(0);
             let count = count.unsigned_abs();
+            verdict.rows_different += count;
             if let Some(found) = verdict.tables.iter_mut().find(|found| count > 0 && found.table == *table) {
                 found.changed += count;
                 found.sample_keys.push(format!("{count} with a wrong {column}"));
-                verdict.rows_different += count;
             }
         }
-        Ok(())
+        end(&self.target).await
     }
 
     /// Ends both snapshots.
@@ -194,11 +197,8 @@ impl Twins {
     /// # Errors
     /// [`Error::Server`] when a session is lost; the snapshots are gone then too.
     pub async fn close(self) -> Result<()> {
-        for session in [&self.source, &self.target] {
-            let doing = format!("end the snapshot on {}", session.address);
-            session.batch_execute("COMMIT").await.map_err(Error::doing(doing))?;
-        }
-        Ok(())
+        end(&self.source).await?;
+        end(&self.target).await
     }
 
     async fn describe(&self, tables: Vec<TableComparison>) -> Result<Arc<[Described]>> {

@@ -30,8 +30,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let version = match observe::target_health(context).await {
         Health::Ready { version } => version,
         Health::NotReady { pending } => {
-            let else_ = migrate::perhaps_cut_off(context, &to);
-            return wait(format!("the target's server is not ready yet: {pending}{else_}"), "");
+            let cut_off = migrate::perhaps_cut_off(context, &to);
+            return wait(format!("the target's server is not ready yet: {pending}{cut_off}"), "");
         }
         Health::Down(_) => return starts_later(context, &to),
     };

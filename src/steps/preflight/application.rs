@@ -295,10 +295,14 @@ pub(super) fn migration_time(facts: &Facts) -> Judgement {
 
 pub(super) fn outage_limit(facts: &Facts) -> Judgement {
     let limit = facts.look.settings.outage_limit;
-    let inside = facts.order().is_ok_and(|chosen| chosen.order == Order::Documented) && is_upgrade(facts);
+    let documented = facts.order().is_ok_and(|chosen| chosen.order == Order::Documented);
     let wanted = facts.migration_seconds() + DOCUMENTED_MARGIN;
-    if !inside {
+    if !documented || facts.look.keep_release {
         good(format!("the lease is {limit} s; no schema migration falls into it"))
+    } else if !is_upgrade(facts) {
+        good(format!(
+            "the lease is {limit} s; what the documented order takes of it is known once the target has its new revision"
+        ))
     } else if limit >= wanted {
         good(format!("the lease is {limit} s, the documented order may take {wanted}"))
     } else {

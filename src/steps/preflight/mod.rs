@@ -30,7 +30,7 @@ pub use finding::{Finding, Verdict, failed, report, summary, warned};
 pub use order::{ChosenOrder, choose, keeping};
 pub use typed::{End, Ends};
 
-use super::{follow, way_back};
+use super::{follow, migrate, way_back};
 use crate::apps::{self, App, Cookie, Health, Readable, Recognised, Told};
 use crate::migration::{Rehearsed, Settings};
 use crate::postgres::patroni::Patroni;
@@ -177,17 +177,12 @@ impl Facts {
 
     /// Seconds that the app's own schema migration should be given.
     pub fn migration_seconds(&self) -> u64 {
-        let granted = self.measured_seconds().map(apps::granted_seconds);
-        let of_this_run = |rehearsed: &Rehearsed| rehearsed.is_of(self.look.run.as_deref());
-        if let Some(granted) = granted.filter(|_| self.look.rehearsed.as_ref().is_some_and(of_this_run)) {
-            return granted;
-        }
         let (app, survey) = (self.look.app, &self.source.survey);
         let from = self.source.release().unwrap_or_default();
         let to = self.destination().unwrap_or_default();
         let estimated =
             app.migration_seconds(from, to, |table| survey.estimated_rows(table), survey.all_estimated_rows());
-        estimated.max(granted.unwrap_or_default())
+        migrate::granted(self.look.rehearsed.as_ref(), from, self.look.run.as_deref(), estimated)
     }
 }
 
