@@ -53,10 +53,14 @@ pub fn refreshed(status: &FullStatus, goal: &RefreshGoal<'_>) -> Settled {
     if application.units.len() != wanted {
         return Settled::NotYet(format!("{name} has {} of {wanted} units", application.units.len()));
     }
-    // Somebody who must look is told first, whichever unit it is.
-    let looks = || application.units.iter().map(|(unit, state)| unit_refreshed(unit, state, goal));
-    let stuck = looks().find(|look| matches!(look, Settled::Stuck(_)));
-    stuck.or_else(|| looks().find(|look| *look != Settled::Yes)).unwrap_or(Settled::Yes)
+    all(application.units.iter().map(|(unit, state)| unit_refreshed(unit, state, goal)))
+}
+
+/// Yes when every unit says so; else what somebody must look at, whichever unit it is, before what is only waited for.
+fn all(units: impl Iterator<Item = Settled>) -> Settled {
+    let (stuck, waiting): (Vec<Settled>, Vec<Settled>) =
+        units.filter(|unit| *unit != Settled::Yes).partition(|unit| matches!(unit, Settled::Stuck(_)));
+    stuck.into_iter().chain(waiting).next().unwrap_or(Settled::Yes)
 }
 
 fn unit_refreshed(name: &str, unit: &UnitStatus, goal: &RefreshGoal<'_>) -> Settled {
@@ -89,9 +93,7 @@ pub fn resting(status: &FullStatus, application: &str, fine: &[&str]) -> Settled
     if found.units.is_empty() {
         return Settled::NotYet(format!("{application} has no unit"));
     }
-    let looks = || found.units.iter().map(|(unit, state)| unit_resting(unit, state, fine));
-    let stuck = looks().find(|look| matches!(look, Settled::Stuck(_)));
-    stuck.or_else(|| looks().find(|look| *look != Settled::Yes)).unwrap_or(Settled::Yes)
+    all(found.units.iter().map(|(unit, state)| unit_resting(unit, state, fine)))
 }
 
 fn unusable(name: &str, application: &ApplicationStatus) -> Option<Settled> {
