@@ -16,7 +16,7 @@ test-all: setup
 	$(if $(ORY_BIN),,@echo "not run, for want of ORY_BIN: runbook::cut_off")
 
 # Every pair of releases that src/apps/pairs.rs claims, there and back in both orders, with real servers: those that setup
-# builds and those in the folder that ORY_BIN names (kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0,
+# builds and those in the folder that ORY_BIN names (kratos-v1.1.0, kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0,
 # hydra-v2.3.0-canonical, which answers v2.3.0, hydra-v25.4.0 and hydra-v26.2.0). PAIR=kratos-1.3.1 plays those whose name
 # contains that. What each pair showed is kept in target/ory-matrix; summary.json there has a line for each, and
 # WRITE_DOCS=1 makes the table of docs/ory-matrix.md of it. Fails when a pair failed, or one that needs no ORY_BIN was not run.
@@ -35,13 +35,14 @@ chaos: setup
 		cargo test --test main chaos::rounds -- --exact --ignored --nocapture
 
 # The whole story on two clusters with live writers; ORDER=documented plays the other order, ORDER=both both of them
-# one after the other, and tells how long nobody could write in each.
+# one after the other, and tells how long nobody could write in each. With CONTROLLER=1 the coordinator has credentials
+# for the controller's API, and the operator types only `migrate` and `finalize`.
 # The figures are left in target/demo/summary.json.
 demo: setup
 	cargo build --workspace --bins
-	ORDER="$(ORDER)" target/debug/demo
+	ORDER="$(ORDER)" CONTROLLER="$(CONTROLLER)" target/debug/demo
 
-# A shell in which `juju` acts on an emulated model with real servers inside.
+# A shell in which `juju` acts on an emulated model with real servers inside, and serves its API to charms.
 shell: setup
 	cargo build --workspace --bins
 	target/debug/model

@@ -62,6 +62,7 @@ impl Ground {
             charm: story::charm(&format!("chaos-{number}")),
             update_status_interval: TICK,
             encoding: None,
+            juju: None,
         };
         let stage = Stage::proxied_between(clusters, options)?;
         let sides = [

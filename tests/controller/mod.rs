@@ -2,6 +2,7 @@
 
 mod actions;
 mod connection;
+mod emulated;
 mod libjuju;
 mod login;
 mod lost;

@@ -10,7 +10,7 @@ use coordinator::controller::{
 };
 use std::collections::BTreeMap;
 
-const PLAIN: &str = "ch:amd64/kratos";
+pub const PLAIN: &str = "ch:amd64/kratos";
 
 /// What Charmhub has of Kratos: 567 is the newest of 1.0/stable, 560 was before it.
 pub fn releases() -> Vec<Release> {
@@ -35,12 +35,12 @@ pub fn releases() -> Vec<Release> {
     ]
 }
 
-fn channel(text: &str) -> Channel {
+pub fn channel(text: &str) -> Channel {
     Channel::read(text).unwrap()
 }
 
 /// Everything between the charm that was resolved and the switch; answers what `refreshed` is asked for.
-async fn switch(session: &Session, resolved: &Resolved, channel: &str, pinned: &BTreeMap<String, i64>) -> SetCharm {
+pub async fn switch(session: &Session, resolved: &Resolved, channel: &str, pinned: &BTreeMap<String, i64>) -> SetCharm {
     let origin = session.add_charm(&resolved.url, &resolved.origin).await.unwrap();
     assert!(!origin.is_unfinished() && origin.hash.is_some(), "{origin:?}");
     let info = session.charm_info(&resolved.url).await.unwrap();
@@ -63,7 +63,7 @@ async fn switch(session: &Session, resolved: &Resolved, channel: &str, pinned: &
     switch
 }
 
-async fn until_refreshed(session: &Session, goal: &RefreshGoal<'_>) {
+pub async fn until_refreshed(session: &Session, goal: &RefreshGoal<'_>) {
     let mut last = Settled::Yes;
     let end = tokio::time::Instant::now() + super::DEADLINE;
     while tokio::time::Instant::now() < end {

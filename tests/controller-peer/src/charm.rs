@@ -44,6 +44,22 @@ impl Charm {
         self.url.rsplit_once('-').and_then(|(_, revision)| revision.parse().ok()).unwrap_or_default()
     }
 
+    /// Charmhub's id of the charm.
+    pub fn id(&self) -> String {
+        format!("id-of-{}", self.name())
+    }
+
+    /// Charmhub's hash of this revision.
+    pub fn hash(&self) -> String {
+        format!("hash-of-{}", self.url)
+    }
+
+    /// The same charm as another revision.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     /// The charm's name.
     pub fn name(&self) -> &str {
         self.meta["name"].as_str().unwrap_or_default()

@@ -2,11 +2,11 @@
 //! loopback, that keeps a model and enforces what a controller enforces. It shares no code with the charm.
 //!
 //! [`model::Model`] is what its facades need of a model. [`store::Store`] is the model that it brings along, whose
-//! unit agents are played by [`store::Store::step`]; another one can stand in its place.
+//! unit agents are played by [`store::Store::step`]; [`Peer::over`] takes any other in its place.
 //!
 //! | Left out | Why |
 //! |---|---|
-//! | machines, storage, spaces, offers, secrets in `FullStatus` | no call of ours reads them |
+//! | machines, storage, spaces, offers, remote applications, secrets in `FullStatus` | no call of ours reads them |
 //! | watchers | status is polled: 4.0 has no model watcher |
 //! | HTTP uploads | local charms are put into the store by the test |
 //! | facades that it does not speak | not listed at login, so `not implemented` |

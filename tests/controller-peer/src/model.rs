@@ -3,6 +3,7 @@
 //! A model decides nothing about access, blocks or versions: the facades do. It only is, and changes.
 
 use crate::charm::Charm;
+use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -62,6 +63,14 @@ pub struct Application {
     /// `alive` or `dying`.
     pub life: String,
     pub resources: Vec<Resource>,
+}
+
+impl Application {
+    /// Has this resource from now on.
+    pub(crate) fn take(&mut self, resource: Resource) {
+        self.resources.retain(|other| other.name != resource.name);
+        self.resources.push(resource);
+    }
 }
 
 /// One end of a relation.
@@ -125,8 +134,8 @@ pub struct Release {
 pub enum Change {
     /// A charm of Charmhub becomes known.
     AddCharm(Charm),
-    /// The application has another charm from now on; its units follow.
-    SetCharm { application: String, url: String, origin: Value, channel: String },
+    /// The application has another charm from now on, and these resources with it; its units follow.
+    SetCharm { application: String, url: String, origin: Value, channel: String, resources: Vec<Resource> },
     /// Options change.
     SetOptions { application: String, options: BTreeMap<String, Value> },
     /// A resource changes.
@@ -154,8 +163,9 @@ pub trait Model: Send {
     fn charms(&self) -> Vec<Charm>;
     /// What Charmhub has.
     fn releases(&self) -> Vec<Release>;
-    /// Does what was asked for, or begins to. The answer is a number where [`Change`] says so.
-    fn apply(&mut self, change: Change) -> u64;
+    /// Does what was asked for, or begins to. The answer is a number where [`Change`] says so; an error is what the
+    /// facades could not foresee.
+    fn apply(&mut self, change: Change) -> Result<u64>;
 }
 
 /// A model's charm by URL, with or without the architecture.

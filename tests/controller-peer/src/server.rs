@@ -1,4 +1,4 @@
-//! The server: addresses, TLS, the path of the websocket, and the clock of the model's unit agents.
+//! The server: addresses, TLS, the path of the websocket, and the clock of its own model's unit agents.
 
 use crate::connection;
 use crate::controller::{Access, BlockKind, Controller, Fault, Generation, Mode, Received, User};
@@ -20,13 +20,14 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 const STEP: Duration = Duration::from_millis(5);
 
 /// How to play it.
+#[derive(Clone, Debug)]
 pub struct Options {
     pub generation: Generation,
     /// How many addresses it listens at.
     pub addresses: usize,
     /// The names in its certificate; a controller's own when empty.
     pub names: Vec<&'static str>,
-    /// Whether unit agents work by themselves.
+    /// Whether the unit agents of a [`Store`] work by themselves.
     pub agents: bool,
 }
 
@@ -53,21 +54,43 @@ impl Shared {
 }
 
 /// A controller with one model, on loopback. Dropping it cuts every connection.
-pub struct Peer {
+pub struct Peer<M = Store> {
     shared: Arc<Shared>,
-    store: Arc<Mutex<Store>>,
+    model: Arc<Mutex<M>>,
     ca: String,
     addresses: Vec<String>,
     runtime: Option<Runtime>,
 }
 
 impl Peer {
-    /// Starts it over a model.
+    /// Starts it over the model that it brings along.
     pub fn start(store: Store, options: &Options) -> Result<Self> {
+        let peer = Self::over(store, options)?;
+        if let Some(runtime) = peer.runtime.as_ref().filter(|_| options.agents) {
+            let agents = Arc::clone(&peer.model);
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(STEP).await;
+                    agents.lock().unwrap_or_else(PoisonError::into_inner).step();
+                }
+            });
+        }
+        Ok(peer)
+    }
+
+    /// The model's own side, under its lock.
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.model()
+    }
+}
+
+impl<M: Model + 'static> Peer<M> {
+    /// Starts it over any model, whose unit agents are none of its business.
+    pub fn over(model: M, options: &Options) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let own = ["juju-apiserver", "localhost", "anything", "127.0.0.1"];
         let (acceptor, ca) = tls::make(if options.names.is_empty() { &own } else { &options.names })?;
-        let store = Arc::new(Mutex::new(store));
+        let model = Arc::new(Mutex::new(model));
         let controller = Controller {
             generation: options.generation,
             uuid: "cae305e8-c25d-4653-8c28-5dabbdb82f99".into(),
@@ -80,8 +103,8 @@ impl Peer {
             ports: Vec::new(),
             pending: BTreeMap::new(),
         };
-        let model: Arc<Mutex<dyn Model>> = Arc::clone(&store) as _;
-        let shared = Arc::new(Shared { controller: Mutex::new(controller), model });
+        let behind: Arc<Mutex<dyn Model>> = Arc::clone(&model) as _;
+        let shared = Arc::new(Shared { controller: Mutex::new(controller), model: behind });
         let mut addresses = Vec::new();
         for _ in 0..options.addresses {
             // Also within a test's own runtime, where waiting is not allowed.
@@ -95,16 +118,7 @@ impl Peer {
             addresses.push(address.to_string());
             runtime.spawn(accept(listener, acceptor.clone(), Arc::clone(&shared)));
         }
-        if options.agents {
-            let agents = Arc::clone(&store);
-            runtime.spawn(async move {
-                loop {
-                    tokio::time::sleep(STEP).await;
-                    agents.lock().unwrap_or_else(PoisonError::into_inner).step();
-                }
-            });
-        }
-        Ok(Self { shared, store, ca, addresses, runtime: Some(runtime) })
+        Ok(Self { shared, model, ca, addresses, runtime: Some(runtime) })
     }
 
     /// `ip:port` of each listener.
@@ -117,9 +131,14 @@ impl Peer {
         self.ca.clone()
     }
 
-    /// The model's own side, under its lock.
-    pub fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The model behind it, under its lock.
+    pub fn model(&self) -> MutexGuard<'_, M> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A user as the controller knows it.
+    pub fn user(&self, name: &str) -> Option<User> {
+        self.shared.controller().users.get(name).cloned()
     }
 
     /// `juju add-user` and `juju grant`, or whatever changes a user.
@@ -180,7 +199,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl<M> Drop for Peer<M> {
     fn drop(&mut self) {
         // Also within a test's own runtime, where waiting is not allowed.
         if let Some(runtime) = self.runtime.take() {

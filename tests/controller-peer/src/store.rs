@@ -4,6 +4,7 @@ use crate::charm::Charm;
 use crate::controller::Generation;
 use crate::model::{Application, Change, Model, Relation, Release, Status, Task, Unit, charm_of};
 use crate::validate;
+use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -303,12 +304,13 @@ impl Model for Store {
         self.releases.clone()
     }
 
-    fn apply(&mut self, change: Change) -> u64 {
+    fn apply(&mut self, change: Change) -> Result<u64> {
         match change {
             Change::AddCharm(charm) => self.charms.push(charm),
-            Change::SetCharm { application, url, origin, channel } => {
+            Change::SetCharm { application, url, origin, channel, resources } => {
                 let version = charm_of(self, &url).map(|charm| charm.workload_version);
-                let Some(found) = self.applications.get_mut(&application) else { return 0 };
+                let Some(found) = self.applications.get_mut(&application) else { return Ok(0) };
+                resources.into_iter().for_each(|resource| found.take(resource));
                 let same = found.charm_url == url;
                 (found.charm_url, found.origin, found.channel) = (url, origin, channel);
                 if !same {
@@ -328,8 +330,7 @@ impl Model for Store {
             }
             Change::UseResource { application, resource } => {
                 if let Some(found) = self.applications.get_mut(&application) {
-                    found.resources.retain(|other| other.name != resource.name);
-                    found.resources.push(resource);
+                    found.take(resource);
                 }
             }
             Change::Relate { interface, ends } => {
@@ -338,7 +339,7 @@ impl Model for Store {
                 for name in names {
                     self.notice(&name, "relation-changed", None);
                 }
-                return u64::try_from(id).unwrap_or_default();
+                return Ok(u64::try_from(id)?);
             }
             Change::Separate { relation } => {
                 if let Some(found) = self.relations.iter_mut().find(|found| found.id == relation) {
@@ -346,7 +347,7 @@ impl Model for Store {
                     self.leaving.entry(relation).or_insert(self.lag + 1);
                 }
             }
-            Change::Enqueue { unit, action, parameters } => return self.enqueue(unit, action, parameters),
+            Change::Enqueue { unit, action, parameters } => return Ok(self.enqueue(unit, action, parameters)),
             Change::Cancel { task } => {
                 if let Some(task) = self.tasks.iter_mut().find(|found| found.id == task) {
                     match task.status.as_str() {
@@ -357,7 +358,7 @@ impl Model for Store {
                 }
             }
         }
-        0
+        Ok(0)
     }
 }
 

@@ -15,6 +15,8 @@ pub struct CharmFiles {
     pub endpoints: BTreeMap<String, Endpoint>,
     pub actions: BTreeMap<String, ActionSpecification>,
     pub options: BTreeMap<String, ConfigOption>,
+    /// The same as the controller's API tells it, of no revision yet.
+    pub(crate) told: controller_peer::Charm,
 }
 
 /// Which side of a relation an endpoint is.
@@ -72,6 +74,7 @@ impl CharmFiles {
 
     /// Parses the three files' texts; the last two may be empty.
     pub fn parse(metadata: &str, actions: &str, config: &str) -> Result<Self> {
+        let told = controller_peer::Charm::read("", metadata, config, actions)?;
         let metadata: Map<String, Value> = serde_yaml::from_str(metadata).context("metadata.yaml")?;
         let string = |key: &str| {
             metadata
@@ -92,7 +95,7 @@ impl CharmFiles {
                 }
             }
         }
-        Ok(CharmFiles { name, endpoints, actions: parse_actions(actions)?, options: parse_options(config)? })
+        Ok(CharmFiles { name, endpoints, actions: parse_actions(actions)?, options: parse_options(config)?, told })
     }
 }
 

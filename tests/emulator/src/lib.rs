@@ -5,7 +5,8 @@
 //! a thread that takes the next thing to do by Juju's order, runs it, and
 //! commits what it wrote if it ended well. Charm processes reach the world
 //! through hook tools (real executables that talk over a unix socket), native
-//! charms through [`UnitContext`]; both mean the same sessions.
+//! charms through [`UnitContext`]; both mean the same sessions. An operator, and a charm with a user's password, reach
+//! it through the controller's [`Api`], too.
 
 mod agent;
 mod binaries;
@@ -13,6 +14,7 @@ mod charm;
 pub mod cli;
 mod clock;
 mod context;
+mod controller;
 mod event;
 mod model;
 mod native;
@@ -28,9 +30,10 @@ mod world;
 pub use binaries::find as find_binary;
 pub use charm::{CharmFiles, Role};
 pub use context::Refusal;
+pub use controller::{Api, Emulated};
 pub use event::{Event, RelationEvent};
 pub use model::{ActionResult, Charm, Controller, DeployOptions, Factory, Model, TaskView};
-pub use native::{NativeCharm, RelationView, UnitContext};
+pub use native::{NativeCharm, Published, RelationView, UnitContext};
 pub use rustix::process::Signal;
 pub use world::{Candidate, ExecuteResult, Gate, Options, Running, Verdict};
 

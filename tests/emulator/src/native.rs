@@ -13,11 +13,37 @@ use crate::event::Event;
 use crate::session::{Bag, ContentChange, Session};
 use crate::world::{ExecuteResult, Shared};
 
+/// A revision of a charm that Charmhub has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub revision: u64,
+    /// Where it was released, such as `0.4/stable`.
+    pub channel: String,
+    /// Its image's revision in the store.
+    pub image: u64,
+}
+
+impl Published {
+    /// The newest of those that a refresh can mean.
+    pub(crate) fn newest<'a>(all: &'a [Self], channel: Option<&str>, revision: Option<u64>) -> Option<&'a Self> {
+        let matching = all.iter().filter(|published| {
+            channel.is_none_or(|channel| published.channel == channel)
+                && revision.is_none_or(|revision| published.revision == revision)
+        });
+        matching.max_by_key(|published| published.revision)
+    }
+}
+
 /// A charm without a process. One value serves all units of its application,
 /// one call at a time.
 pub trait NativeCharm: Send {
     /// What the charm declares; asked once, when it is deployed.
     fn files(&self) -> Result<CharmFiles>;
+
+    /// What Charmhub has of it, the revision that is deployed first; asked once, when it is deployed.
+    fn published(&self) -> Vec<Published> {
+        Vec::new()
+    }
 
     /// Runs a hook. An error is a failed hook: writes are dropped, the unit
     /// goes into error, and the same event comes again.
@@ -33,9 +59,14 @@ pub trait NativeCharm: Send {
         Err(anyhow!("no shell is played here for {command:?}"))
     }
 
-    /// New code arrived (`juju refresh`); upgrade-charm and config-changed
+    /// New code arrived (`juju refresh`), with its image; upgrade-charm and config-changed
     /// follow as events.
     fn refresh(&mut self, channel: Option<&str>, revision: Option<u64>) -> Result<()>;
+
+    /// Another image of the store: the pods restart with it, whatever the charm's revision.
+    fn use_image(&mut self, image: u64) -> Result<()> {
+        Err(anyhow!("cannot use the image {image}: this charm has none"))
+    }
 }
 
 /// Which relation, in the answers of [`UnitContext::relations`].

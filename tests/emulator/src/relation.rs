@@ -1,6 +1,7 @@
 //! Relations: their two ends, databags, and what a unit has been shown.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use crate::charm::{Endpoint, Role};
 
@@ -52,6 +53,7 @@ pub(crate) struct End {
 #[derive(Debug, Clone)]
 pub(crate) struct Relation {
     pub ends: Vec<End>,
+    pub since: SystemTime,
     pub dying: bool,
     /// The end of the offering model, for a cross-model relation.
     pub offering_end: Option<usize>,

@@ -6,13 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use controller_peer::{Access, User};
 use peers::cluster::Cluster;
 use peers::places::copy_program;
 use peers::proxy::{Proxy, Replies};
 
+use crate::controller::Api;
 use crate::model::{Charm, Controller, DeployOptions, Model};
 use crate::neighbours::{CharmedPostgresql, Consumer, ConsumerView, KratosApp, KratosView, Route};
-use crate::world::Options;
+use crate::world::{Options, random_hex};
+
+/// The Juju user that the coordinator logs in as.
+pub const USER: &str = "coordinator";
+
+/// The name of the secret with that user's password.
+pub const CREDENTIALS: &str = "coordinator-credentials";
 
 /// How long any one change of the stage may take.
 const SETTLES: Duration = Duration::from_secs(120);
@@ -32,6 +40,8 @@ pub struct StageOptions {
     pub update_status_interval: Duration,
     /// Encoding of both identity databases where it is not the clusters' own; they then exist before Kratos asks.
     pub encoding: Option<&'static str>,
+    /// The controller's release where it is not 4.0.
+    pub juju: Option<&'static str>,
 }
 
 /// Which model everybody lives in. The consumer lives with the source, as it does today.
@@ -135,8 +145,10 @@ impl Stage {
             true => Some(Proxies { source: Proxied::new(&source)?, target: Proxied::new(&target)? }),
             false => None,
         };
+        let default = Options::default();
         let controller = Controller::start(Options {
             update_status_interval: options.update_status_interval,
+            version: options.juju.map_or(default.version, str::to_owned),
             ..Options::default()
         })?;
         let model = |name| controller.model(name).or_else(|_| controller.add_model(name));
@@ -245,6 +257,24 @@ impl Stage {
         }
         home.integrate("coordinator:kratos-info", "login-ui:kratos-info")?;
         Ok(())
+    }
+
+    /// Serves the controller's API over the coordinator's model, unless it is served.
+    pub fn serve_api(&self) -> Result<Arc<Api>> {
+        self.controller.serve_api(self.model.name(), &controller_peer::Options::default())
+    }
+
+    /// Makes the user [`USER`] with a password and the access `write`, puts both into a secret, grants it to the
+    /// coordinator, and names it in `controller-credentials`: what README tells an operator to type. Serves the API
+    /// where it is not served yet.
+    pub fn give_credentials(&self) -> Result<Arc<Api>> {
+        let api = self.serve_api()?;
+        let password = random_hex(24);
+        api.set_user(USER, User::new(&password, Access::Write));
+        let secret = self.model.add_secret(CREDENTIALS, &[("username", USER), ("password", &password)])?;
+        self.model.grant_secret(&secret, "coordinator")?;
+        self.model.config("coordinator", &[("controller-credentials", &secret)])?;
+        Ok(api)
     }
 
     /// Every model, each once.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::charm::CharmFiles;
 use crate::context::Context;
 use crate::event::Event;
-use crate::native::NativeCharm;
+use crate::native::{NativeCharm, Published};
 pub(crate) use crate::random::{random_hex, random_secret_id, random_uuid};
 pub(crate) use crate::relation::{End, LocalRelation, Relation, UnitBag};
 pub(crate) use crate::secret::{Consumer, Grant, Owner, Secret};
@@ -135,11 +135,27 @@ pub(crate) enum Code {
     Native(Arc<Mutex<Box<dyn NativeCharm>>>),
 }
 
+impl Code {
+    /// What Charmhub has of a charm that it has at all.
+    pub fn published(&self) -> Vec<Published> {
+        match self {
+            Code::Process(_) => Vec::new(),
+            Code::Native(charm) => charm.lock().unwrap_or_else(PoisonError::into_inner).published(),
+        }
+    }
+}
+
 pub(crate) struct Application {
     pub charm: CharmFiles,
     pub code: Code,
     pub charm_revision: u64,
     pub channel: String,
+    /// What Charmhub has of its charm.
+    pub published: Vec<Published>,
+    /// Revision in the store of the image that its pods shall run.
+    pub image: Option<u64>,
+    /// No pod has begun to run that image yet.
+    pub image_pending: bool,
     pub config: BTreeMap<String, Value>,
     pub units: BTreeMap<u32, Unit>,
     pub next_unit: u32,
@@ -188,6 +204,14 @@ pub(crate) struct Model {
     pub log: Vec<LogLine>,
 }
 
+impl Model {
+    /// The number of a new operation; the one after it is its task's.
+    pub fn take_operation(&mut self) -> u64 {
+        self.next_task += 2;
+        self.next_task - 2
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Offer {
     pub model: String,
@@ -222,8 +246,18 @@ pub struct Candidate<'a> {
 /// Asked under the controller's lock.
 pub type Gate = Box<dyn FnMut(&Candidate<'_>) -> Verdict + Send>;
 
+/// How a unit reaches the controller's API.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiAccess {
+    pub addresses: Vec<String>,
+    /// The certificate of its CA, PEM.
+    pub ca: String,
+}
+
 pub(crate) struct World {
     pub options: Options,
+    /// None while the controller serves no API.
+    pub api: Option<ApiAccess>,
     pub folder: PathBuf,
     pub hook_tool: PathBuf,
     pub models: BTreeMap<String, Model>,
@@ -313,6 +347,18 @@ impl World {
 
     pub fn charm_folder(&self, key: &UnitKey) -> PathBuf {
         self.agent_folder(key).join("charm")
+    }
+
+    pub fn all_units(&self) -> Vec<UnitKey> {
+        let mut keys = Vec::new();
+        for (model, state) in &self.models {
+            for (application, known) in &state.applications {
+                let key =
+                    |number: &u32| UnitKey { model: model.clone(), application: application.clone(), number: *number };
+                keys.extend(known.units.keys().map(key));
+            }
+        }
+        keys
     }
 
     pub fn log(&mut self, key: &UnitKey, level: &'static str, module: &str, text: &str) {

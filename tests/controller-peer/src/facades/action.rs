@@ -60,7 +60,7 @@ pub fn enqueue(world: &mut World<'_>, params: &Value) -> Answer {
         }
         Receiver::NoLeader(application) => {
             let message = format!("could not determine leader for {application:?}");
-            return Ok(nothing(world, name, parameters, refused(&message, "")));
+            return nothing(world, name, parameters, refused(&message, ""));
         }
         Receiver::Unknown(unit) => {
             let message = if four {
@@ -69,7 +69,7 @@ pub fn enqueue(world: &mut World<'_>, params: &Value) -> Answer {
                 format!("unit {unit:?} not found")
             };
             let code = if four { "" } else { "not found" };
-            return Ok(nothing(world, name, parameters, refused(&message, code)));
+            return nothing(world, name, parameters, refused(&message, code));
         }
     };
     let charm = charm_of(world.model, &world.application(&application)?.charm_url);
@@ -80,17 +80,17 @@ pub fn enqueue(world: &mut World<'_>, params: &Value) -> Answer {
             return Err(Refusal::new(&format!("action {name:?} not defined for unit {unit:?}."), "not found"));
         }
         let message = format!("action {name:?} not defined on unit {unit:?}");
-        return Ok(nothing(world, name, parameters, refused(&message, "")));
+        return nothing(world, name, parameters, refused(&message, ""));
     };
     let parameters: Map<String, Value> = if four {
         parameters.iter().map(|(key, value)| (key.clone(), validate::flattened(value))).collect()
     } else {
         if let Err(why) = validate::check(&schema["params"], &parameters, false) {
-            return Ok(nothing(world, name, parameters, refused(&why, "")));
+            return nothing(world, name, parameters, refused(&why, ""));
         }
         parameters
     };
-    let operation = world.model.apply(Change::Enqueue { unit: Some((application, unit)), action: name, parameters });
+    let operation = world.apply(Change::Enqueue { unit: Some((application, unit)), action: name, parameters })?;
     let task = world.model.tasks().into_iter().find(|task| task.operation == operation);
     let task = task.ok_or_else(|| Refusal::new("the model took no task", ""))?;
     let mut shown = shown(world, &task, false);
@@ -104,9 +104,9 @@ pub fn enqueue(world: &mut World<'_>, params: &Value) -> Answer {
 }
 
 /// The operation exists all the same.
-fn nothing(world: &mut World<'_>, action: String, parameters: Map<String, Value>, item: Value) -> Value {
-    let operation = world.model.apply(Change::Enqueue { unit: None, action, parameters });
-    json!({"operation": format!("operation-{operation}"), "actions": [item]})
+fn nothing(world: &mut World<'_>, action: String, parameters: Map<String, Value>, item: Value) -> Answer {
+    let operation = world.apply(Change::Enqueue { unit: None, action, parameters })?;
+    Ok(json!({"operation": format!("operation-{operation}"), "actions": [item]}))
 }
 
 fn shown(world: &World<'_>, task: &Task, output: bool) -> Value {
@@ -193,7 +193,7 @@ pub fn list(world: &World<'_>, params: &Value) -> Value {
     json!({"results": found, "truncated": all.len() > limit})
 }
 
-pub fn cancel(world: &mut World<'_>, params: &Value) -> Value {
+pub fn cancel(world: &mut World<'_>, params: &Value) -> Answer {
     let mut results = Vec::new();
     for tag in tags(params) {
         // As 4.0.14 answers every time.
@@ -206,11 +206,11 @@ pub fn cancel(world: &mut World<'_>, params: &Value) -> Value {
             results.push(not_found(&tag));
             continue;
         };
-        world.model.apply(Change::Cancel { task });
+        world.apply(Change::Cancel { task })?;
         let found = world.model.tasks().into_iter().find(|found| found.id == task);
         results.push(found.map_or_else(|| not_found(&tag), |task| shown(world, &task, false)));
     }
-    json!({"results": results})
+    Ok(json!({"results": results}))
 }
 
 pub fn specs(world: &World<'_>, params: &Value) -> Value {

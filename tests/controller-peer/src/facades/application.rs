@@ -4,7 +4,7 @@ use super::client::{base, bindings};
 use super::{Answer, Refusal, World, tags, text};
 use crate::charm::Charm;
 use crate::controller::Generation;
-use crate::model::{Application, Change, charm_of};
+use crate::model::{Application, Change, Resource, charm_of};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -82,6 +82,7 @@ pub fn set_charm(world: &mut World<'_>, params: &Value) -> Answer {
         let message = format!("cannot upgrade application {name:?} to charm {url:?}: storage changes");
         return Err(Refusal::new(&message, "not supported"));
     }
+    let mut resources = Vec::new();
     if world.generation() == Generation::Four {
         keeps_relations(world, name, &new)?;
         let force = params.get("force-base") == Some(&json!(true));
@@ -90,7 +91,7 @@ pub fn set_charm(world: &mut World<'_>, params: &Value) -> Answer {
             return Err(Refusal::new(&message, "incompatible base"));
         }
     } else {
-        use_pending(world, params);
+        resources = pending(world, name, params);
     }
     let part = |key: &str| text(&origin, key).to_owned();
     let channel = if part("risk").is_empty() { String::new() } else { format!("{}/{}", part("track"), part("risk")) };
@@ -100,7 +101,7 @@ pub fn set_charm(world: &mut World<'_>, params: &Value) -> Answer {
         origin["instance-key"] = kept;
     }
     let (application, url) = (name.to_owned(), url.to_owned());
-    world.model.apply(Change::SetCharm { application, url, origin, channel });
+    world.apply(Change::SetCharm { application, url, origin, channel, resources })?;
     Ok(json!({}))
 }
 
@@ -141,13 +142,10 @@ fn keeps_relations(world: &World<'_>, name: &str, new: &Charm) -> Result<(), Ref
 }
 
 /// 3.6 takes resources together with the charm.
-fn use_pending(world: &mut World<'_>, params: &Value) {
+fn pending(world: &mut World<'_>, application: &str, params: &Value) -> Vec<Resource> {
     let ids = params.get("resource-ids").and_then(Value::as_object).cloned().unwrap_or_default();
-    for id in ids.values().filter_map(Value::as_str) {
-        if let Some((application, resource)) = world.controller.pending.remove(id) {
-            world.model.apply(Change::UseResource { application, resource });
-        }
-    }
+    let found = ids.values().filter_map(|id| world.controller.pending.remove(id.as_str()?));
+    found.filter(|(of, _)| of == application).map(|(_, resource)| resource).collect()
 }
 
 pub fn set_configs(world: &mut World<'_>, params: &Value) -> Answer {
@@ -184,8 +182,7 @@ fn set_options(world: &mut World<'_>, one: &Value) -> Result<(), Refusal> {
         let wrong = || Refusal::new(&format!("option {option:?} has a value of another type"), "not valid");
         options.insert(option.clone(), typed.ok_or_else(wrong)?);
     }
-    world.model.apply(Change::SetOptions { application: name.to_owned(), options });
-    Ok(())
+    world.apply(Change::SetOptions { application: name.to_owned(), options }).map(drop)
 }
 
 pub fn leader(world: &World<'_>, params: &Value) -> Value {

@@ -5,15 +5,6 @@ use crate::controller::Generation;
 use crate::model::{Change, Release, Resource, charm_of};
 use serde_json::{Value, json};
 
-/// Charmhub's id of a charm.
-fn id(name: &str) -> String {
-    format!("id-of-{name}")
-}
-
-fn hash(url: &str) -> String {
-    format!("hash-of-{url}")
-}
-
 /// `kratos` and perhaps 567 in `ch:amd64/kratos-567`.
 fn name_and_revision(url: &str) -> (String, Option<i64>) {
     let end = url.rsplit(['/', ':']).next().unwrap_or_default();
@@ -57,8 +48,8 @@ fn origin_of(release: &Release, origin: &Value) -> Value {
     let mut found = json!({
         "source": "charm-hub",
         "type": "charm",
-        "id": id(release.charm.name()),
-        "hash": hash(&release.charm.url),
+        "id": release.charm.id(),
+        "hash": release.charm.hash(),
         "risk": origin["risk"],
         "revision": release.charm.revision(),
         "track": origin["track"],
@@ -104,7 +95,7 @@ pub fn add(world: &mut World<'_>, params: &Value) -> Answer {
     let found = found.into_iter().find(|it| it.charm.name() == name && Some(it.charm.revision()) == revision);
     let release = found.ok_or_else(|| Refusal::new(&format!("charm {url:?} not found"), "not found"))?;
     if charm_of(world.model, url).is_none() {
-        world.model.apply(Change::AddCharm(release.charm.clone()));
+        world.apply(Change::AddCharm(release.charm.clone()))?;
     }
     Ok(json!({"charm-origin": origin_of(&release, &origin)}))
 }

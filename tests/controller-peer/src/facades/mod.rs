@@ -10,7 +10,7 @@ pub mod table;
 
 use crate::connection::{Asked, Client};
 use crate::controller::{Access, Controller, Generation, Mode};
-use crate::model::{Application, Model};
+use crate::model::{Application, Change, Model};
 use serde_json::{Value, json};
 
 /// A "no", in an envelope or in a result.
@@ -48,6 +48,11 @@ impl World<'_> {
     pub fn application(&self, name: &str) -> Result<Application, Refusal> {
         let found = self.model.applications().remove(name);
         found.ok_or_else(|| Refusal::new(&format!("application {name:?} not found"), "not found"))
+    }
+
+    /// Has the model do it.
+    pub fn apply(&mut self, change: Change) -> Result<u64, Refusal> {
+        self.model.apply(change).map_err(|error| Refusal::new(&format!("{error:#}"), ""))
     }
 }
 
@@ -151,7 +156,7 @@ fn route(client: &Client, asked: &Asked<'_>, call: &str, world: &mut World<'_>) 
         "Action.Actions" => Ok(action::actions(world, params)),
         "Action.Operations" => Ok(action::operations(world, params)),
         "Action.ListOperations" => Ok(action::list(world, params)),
-        "Action.Cancel" => Ok(action::cancel(world, params)),
+        "Action.Cancel" => action::cancel(world, params),
         "Action.ApplicationsCharmsActions" => Ok(action::specs(world, params)),
         _ => Err(Refusal::new(&format!("the peer lacks {call}"), "not implemented")),
     }

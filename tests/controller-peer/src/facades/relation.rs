@@ -63,7 +63,7 @@ pub fn add(world: &mut World<'_>, params: &Value) -> Answer {
         within_limit(world, &names, name, side)?;
     }
     let interface = first.1["interface"].as_str().unwrap_or_default().to_owned();
-    world.model.apply(Change::Relate { interface, ends: [end(first), end(second)] });
+    world.apply(Change::Relate { interface, ends: [end(first), end(second)] })?;
     let endpoints: Map<String, Value> = [first, second].into_iter().cloned().collect();
     Ok(json!({"endpoints": endpoints}))
 }
@@ -145,6 +145,6 @@ pub fn destroy(world: &mut World<'_>, params: &Value) -> Answer {
     if relation.ends.len() < 2 {
         return Err(Refusal::new("a peer relation cannot be destroyed", ""));
     }
-    world.model.apply(Change::Separate { relation: relation.id });
+    world.apply(Change::Separate { relation: relation.id })?;
     Ok(json!({}))
 }

@@ -44,7 +44,7 @@ pub fn add_pending(world: &mut World<'_>, params: &Value) -> Answer {
             if !known {
                 return Err(Refusal::new(&format!("resource {:?} not found", resource.name), "not found"));
             }
-            world.model.apply(Change::UseResource { application: application.clone(), resource: resource.clone() });
+            world.apply(Change::UseResource { application: application.clone(), resource: resource.clone() })?;
         }
         world.controller.pending.insert(id.clone(), (application.clone(), resource));
         ids.push(json!(id));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use anyhow::{Context as _, Result};
 use peers::places::copy_program;
@@ -12,28 +12,27 @@ use crate::event::Event;
 use crate::tools;
 use crate::world::{Code, Shared, UnitKey, World};
 
-/// Puts the charm in place before install and upgrade-charm.
+/// Puts the charm in place before install and upgrade-charm; the first unit to get there restarts the pods with a new
+/// image.
 pub(crate) fn prepare(shared: &Arc<Shared>, key: &UnitKey, event: &Event) -> Result<()> {
     if !matches!(event, Event::Install | Event::UpgradeCharm) {
         return Ok(());
     }
-    let (source, target) = {
+    let (code, target, image) = {
         let mut world = shared.lock();
         let target = world.charm_folder(key);
-        let application = world.application(key).context("the application is gone")?;
-        let revision = application.charm_revision;
-        let source = match &application.code {
-            Code::Process(source) => Some(source.clone()),
-            Code::Native(_) => None,
-        };
-        if let Some(unit) = world.unit_mut(key) {
+        let application = world.application_mut(key).context("the application is gone")?;
+        let (code, revision) = (application.code.clone(), application.charm_revision);
+        let image = application.image.filter(|_| std::mem::take(&mut application.image_pending));
+        if let Some(unit) = application.units.get_mut(&key.number) {
             unit.charm_revision = revision;
         }
-        (source, target)
+        (code, target, image)
     };
-    match source {
-        Some(source) => install_charm(&source, &target),
-        None => Ok(()),
+    match (code, image) {
+        (Code::Process(source), _) => install_charm(&source, &target),
+        (Code::Native(charm), Some(image)) => charm.lock().unwrap_or_else(PoisonError::into_inner).use_image(image),
+        (Code::Native(_), None) => Ok(()),
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) fn variables(
     let socket = world.agent_folder(key).join("agent.socket").display().to_string();
     let tools = world.tools_folder(key).display().to_string();
     let uuid = world.model(&key.model).map(|model| model.uuid.clone()).unwrap_or_default();
+    // Without an API nobody listens there.
+    let addresses = world.api.as_ref().map_or_else(|| "127.0.0.1:17070".into(), |api| api.addresses.join(" "));
     let hook = if let Operation::Hook(event) = operation { event.name() } else { String::new() };
     let mut variables: Vec<(String, String)> = [
         ("APT_LISTCHANGES_FRONTEND", "none"),
@@ -23,7 +25,7 @@ pub(crate) fn variables(
         ("DEBIAN_FRONTEND", "noninteractive"),
         ("JUJU_AGENT_SOCKET_ADDRESS", &socket),
         ("JUJU_AGENT_SOCKET_NETWORK", "unix"),
-        ("JUJU_API_ADDRESSES", "127.0.0.1:17070"),
+        ("JUJU_API_ADDRESSES", &addresses),
         ("JUJU_AVAILABILITY_ZONE", ""),
         ("JUJU_CHARM_DIR", &charm),
         ("JUJU_CHARM_FTP_PROXY", ""),

@@ -2,6 +2,7 @@
 
 mod action;
 mod charm_process;
+pub(crate) mod configuration;
 pub(crate) mod deploy;
 mod environment;
 pub(crate) mod resolver;

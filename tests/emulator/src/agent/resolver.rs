@@ -76,7 +76,9 @@ pub(crate) fn candidates(world: &World, key: &UnitKey) -> Vec<Operation> {
     if let Some(model) = world.model(&key.model) {
         let mine = |task: &crate::world::Task| task.application == key.application && task.unit == key.number;
         let pending = model.tasks.iter().find(|(_, task)| task.status == "pending" && mine(task));
-        if let (Some((id, _)), true) = (pending, unit.installed) {
+        // Also in error, but not while other code is about to come.
+        let upgrading = unit.failed.is_none() && (unit.upgrade_pending || unit.pending == Some(Event::UpgradeCharm));
+        if let (Some((id, _)), true) = (pending, unit.installed && !upgrading) {
             return vec![Operation::Action(*id)];
         }
     }
@@ -224,6 +226,7 @@ pub(crate) fn take(world: &mut World, key: &UnitKey, operation: &Operation) {
             Event::Stop => unit.workload = Status::new("maintenance", "stopping charm software"),
             Event::Remove => unit.workload = Status::new("maintenance", "cleaning up prior to charm deletion"),
             Event::LeaderElected => unit.leader_elected = true,
+            Event::UpgradeCharm => unit.upgrade_pending = false,
             Event::ConfigChanged => {
                 unit.config_changed = unit.config_changed.saturating_sub(1);
                 unit.config_repeats = unit.config_changed > 0;

@@ -228,10 +228,7 @@ pub(crate) fn succeed_hook(world: &mut World, key: &UnitKey, event: &Event) {
                 unit.workload = Status::new("unknown", "");
             }
         }
-        Event::UpgradeCharm => {
-            unit.upgrade_pending = false;
-            unit.config_changed = unit.config_changed.max(1);
-        }
+        Event::UpgradeCharm => unit.config_changed = unit.config_changed.max(1),
         Event::Stop => unit.stopped = true,
         Event::Remove => unit.life = Life::Dead,
         Event::RelationBroken(_) => {
@@ -354,6 +351,9 @@ pub(super) fn finish_task(
 ) {
     if let Some(unit) = world.unit_mut(key) {
         unit.running = None;
+        if unit.failed.is_none() {
+            unit.agent = Status::new("idle", "");
+        }
     }
     if let Some(task) = world.models.get_mut(&key.model).and_then(|model| model.tasks.get_mut(&id)) {
         task.status = status.to_owned();

@@ -14,7 +14,9 @@ use emulator::stage::{Stage, StageOptions, charm_folder};
 const GREETING: &str = "
 This is an emulator of a Juju model: the databases, Kratos and the charm binary are real, Juju is not.
 Type the story of README.md (`juju status`, `juju deploy ./identity-migration-coordinator.charm coordinator`, ...);
-`juju help` lists what is played. Leave with `exit`: everything here ends with the shell.
+`juju help` lists what is played. The controller's API is served: a user with access write, whose name and password the
+coordinator reads from a secret (option controller-credentials), lets it do the steps of a person.
+Leave with `exit`: everything here ends with the shell.
 ";
 
 fn main() -> Result<ExitCode> {
@@ -31,8 +33,10 @@ fn main() -> Result<ExitCode> {
         charm: charm.clone(),
         update_status_interval: Duration::from_secs(10),
         encoding: None,
+        juju: None,
     })?;
     stage.controller.register_folder("identity-migration-coordinator", &charm);
+    stage.serve_api()?;
     let socket = folder.join("control.socket");
     let controller = Arc::new(stage.controller);
     server::serve(controller.clone(), stage.model.name(), &socket)?;

@@ -7,6 +7,7 @@ mod deploy;
 mod look;
 pub mod server;
 mod status;
+mod users;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,11 @@ use arguments::Arguments;
 pub trait Printer {
     fn out(&mut self, text: &str) -> Result<()>;
     fn err(&mut self, text: &str) -> Result<()>;
+
+    /// What the caller typed into the command's standard input.
+    fn input(&mut self) -> Result<String> {
+        bail!("nothing can be read from here")
+    }
 }
 
 /// One call of `juju`.
@@ -39,6 +45,8 @@ juju, as far as this emulator of a model plays it:
   integrate (relate)  remove-relation  offer  consume
   run  show-task  show-operation  operations  cancel-task  exec  ssh
   add-secret  update-secret  grant-secret  revoke-secret  secrets
+  add-user  change-user-password  disable-user  enable-user  grant  revoke
+  disable-command  enable-command
 Each takes the options of the real command that a story needs; -m names a model.
 ";
 
@@ -135,6 +143,14 @@ fn run(
         "grant-secret" => call.grant_secret(true),
         "revoke-secret" => call.grant_secret(false),
         "secrets" => call.secrets(),
+        "add-user" => call.add_user(),
+        "change-user-password" => call.change_user_password(),
+        "disable-user" => call.disable_user(true),
+        "enable-user" => call.disable_user(false),
+        "grant" => call.grant(),
+        "revoke" => call.revoke(),
+        "disable-command" => call.disable_command(),
+        "enable-command" => call.enable_command(),
         other => bail!("unrecognized command: juju {other}; this emulator plays the commands of `juju help`"),
     }
 }

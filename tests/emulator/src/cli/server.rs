@@ -19,6 +19,8 @@ pub const SOCKET_VARIABLE: &str = "JUJU_EMULATOR_SOCKET";
 struct Request {
     words: Vec<String>,
     folder: PathBuf,
+    /// Read only for a command that asks for it.
+    input: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,19 +52,22 @@ fn answer(controller: &Controller, current: &Mutex<String>, stream: UnixStream) 
     BufReader::new(&stream).read_line(&mut line)?;
     let request: Request = serde_json::from_str(&line)?;
     let mut model = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut printer = Pieces(stream);
+    let mut printer = Pieces { stream, input: request.input };
     let code = execute(controller, &mut model, &request.words, &request.folder, &mut printer);
     *current.lock().unwrap_or_else(PoisonError::into_inner) = model;
     printer.send(&Piece::Exit(code))
 }
 
-struct Pieces(UnixStream);
+struct Pieces {
+    stream: UnixStream,
+    input: Option<String>,
+}
 
 impl Pieces {
     fn send(&mut self, piece: &Piece) -> Result<()> {
         let mut line = serde_json::to_string(piece)?;
         line.push('\n');
-        Ok(self.0.write_all(line.as_bytes())?)
+        Ok(self.stream.write_all(line.as_bytes())?)
     }
 }
 
@@ -74,6 +79,10 @@ impl Printer for Pieces {
     fn err(&mut self, text: &str) -> Result<()> {
         self.send(&Piece::Err(text.to_owned()))
     }
+
+    fn input(&mut self) -> Result<String> {
+        self.input.take().context("nothing came on standard input")
+    }
 }
 
 /// Sends this process's command line to the daemon and prints what it says.
@@ -82,8 +91,10 @@ pub fn client() -> Result<i32> {
         .with_context(|| format!("cannot find the emulated model: {SOCKET_VARIABLE} is not set; open `make shell`"))?;
     let mut stream = UnixStream::connect(&socket)
         .with_context(|| format!("cannot reach the emulated model at {}", Path::new(&socket).display()))?;
-    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    let request = Request { words, folder: std::env::current_dir()? };
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let asks = words.iter().any(|word| word == "--no-prompt") && words[0] == "change-user-password";
+    let input = if asks { std::io::stdin().lines().next().transpose()? } else { None };
+    let request = Request { words, folder: std::env::current_dir()?, input };
     stream.write_all(format!("{}\n", serde_json::to_string(&request)?).as_bytes())?;
     for line in BufReader::new(stream).lines() {
         match serde_json::from_str(&line?)? {

@@ -84,9 +84,8 @@ impl Model {
             bail!("action {action:?} not defined on unit {:?}", key.unit_name());
         }
         let model = world.models.get_mut(&self.name).context("the model is gone")?;
-        let operation = model.next_task;
+        let operation = model.take_operation();
         let id = operation + 1;
-        model.next_task += 2;
         let task = Task {
             operation,
             application: key.application.clone(),
@@ -105,6 +104,12 @@ impl Model {
         drop(world);
         self.shared.ring();
         Ok(id)
+    }
+
+    /// The number of an operation without a task.
+    pub(crate) fn take_operation(&self) -> Result<u64> {
+        let mut world = self.shared.lock();
+        Ok(world.models.get_mut(&self.name).context("the model is gone")?.take_operation())
     }
 
     /// Waits for a task's end; the error shows the model as last seen.

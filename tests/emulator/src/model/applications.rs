@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Model;
 use crate::agent::{self, deploy};
 use crate::charm::{CharmFiles, Role};
-use crate::native::NativeCharm;
+use crate::native::{NativeCharm, Published};
 use crate::world::{Application, Code, End, Life, Relation, Status, Unit, UnitKey, World};
 
 /// What to deploy.
@@ -65,11 +65,19 @@ impl Model {
                 (charm.files()?, Code::Native(Arc::new(Mutex::new(charm))))
             }
         };
+        let published = code.published();
+        let deployed = match options.revision {
+            Some(_) => Published::newest(&published, None, options.revision),
+            None => published.first(),
+        };
         let new = Application {
             charm: files,
             code,
-            charm_revision: options.revision.unwrap_or(0),
-            channel: options.channel.clone().unwrap_or_default(),
+            charm_revision: options.revision.or(deployed.map(|it| it.revision)).unwrap_or(0),
+            channel: options.channel.clone().or(deployed.map(|it| it.channel.clone())).unwrap_or_default(),
+            image: deployed.map(|it| it.image),
+            image_pending: false,
+            published,
             config: BTreeMap::new(),
             units: BTreeMap::new(),
             next_unit: 0,
@@ -98,7 +106,12 @@ impl Model {
     }
 
     /// Reads a charm folder and keeps a copy, as an upload does.
-    fn store(&self, folder: &std::path::Path, application: &str, revision: u64) -> Result<(CharmFiles, Code)> {
+    pub(super) fn store(
+        &self,
+        folder: &std::path::Path,
+        application: &str,
+        revision: u64,
+    ) -> Result<(CharmFiles, Code)> {
         use std::os::unix::fs::PermissionsExt;
         let files = CharmFiles::read(folder)?;
         let dispatch = std::fs::metadata(folder.join("dispatch"));
@@ -127,6 +140,7 @@ impl Model {
                 known.leader.get_or_insert(number);
                 let key = UnitKey { model: self.name.clone(), application: application.to_owned(), number };
                 deploy::make_tools(&world, &key)?;
+                agent::configuration::write(&world, &key)?;
                 key
             };
             agent::start(&self.shared, key)?;
@@ -174,57 +188,6 @@ impl Model {
             known.config.remove(*name);
         }
         known.announce_config();
-        drop(world);
-        self.shared.ring();
-        Ok(())
-    }
-
-    /// Refreshes a charm: from a folder for charm processes, by channel and
-    /// revision for native ones.
-    pub fn refresh(
-        &self,
-        application: &str,
-        folder: Option<&std::path::Path>,
-        channel: Option<&str>,
-        revision: Option<u64>,
-    ) -> Result<()> {
-        let (code, current) = {
-            let world = self.shared.lock();
-            let known = world.model(&self.name).and_then(|model| model.applications.get(application));
-            let known = known.with_context(|| format!("application {application:?} not found"))?;
-            (known.code.clone(), known.charm_revision)
-        };
-        let next = revision.unwrap_or(current + 1);
-        let (files, code) = match (code, folder) {
-            (Code::Process(_), Some(folder)) => self.store(folder, application, next)?,
-            (Code::Process(_), None) => bail!("cannot refresh {application:?}: it is a local charm; give --path"),
-            (Code::Native(_), Some(_)) => {
-                bail!("cannot refresh {application:?} from a folder: it is a charm of the store")
-            }
-            (Code::Native(charm), None) => {
-                let mut inside = charm.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                inside.refresh(channel, revision)?;
-                let files = inside.files()?;
-                drop(inside);
-                (files, Code::Native(charm))
-            }
-        };
-        let mut world = self.shared.lock();
-        world.check_limits(&self.name, application, &files)?;
-        let known = world
-            .models
-            .get_mut(&self.name)
-            .and_then(|model| model.applications.get_mut(application))
-            .context("the application is gone")?;
-        known.charm = files;
-        known.code = code;
-        known.charm_revision = next;
-        if let Some(channel) = channel {
-            known.channel = channel.to_owned();
-        }
-        for unit in known.units.values_mut().filter(|unit| unit.installed) {
-            unit.upgrade_pending = true;
-        }
         drop(world);
         self.shared.ring();
         Ok(())
@@ -322,7 +285,12 @@ impl World {
                 application_bag: Default::default(),
                 units: BTreeMap::new(),
             };
-            self.insert_relation(Relation { ends: vec![end], dying: false, offering_end: None });
+            self.insert_relation(Relation {
+                ends: vec![end],
+                since: SystemTime::now(),
+                dying: false,
+                offering_end: None,
+            });
         }
     }
 }

@@ -5,6 +5,7 @@ mod applications;
 mod lifecycle;
 mod offers;
 mod queries;
+mod refresh;
 mod relations;
 mod secrets;
 
@@ -20,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub use actions::{ActionResult, TaskView};
 pub use applications::{Charm, DeployOptions, Factory};
 
+use crate::controller::Api;
 use crate::world::{Gate, Options, Shared, UnitKey, World, random_hex, random_uuid};
 
 /// A controller with its models; dropping it stops everything in them.
@@ -27,6 +29,7 @@ pub struct Controller {
     pub(crate) shared: Arc<Shared>,
     pub(crate) factories: Arc<Mutex<BTreeMap<String, Factory>>>,
     folders: Mutex<BTreeMap<String, PathBuf>>,
+    pub(crate) api: Mutex<Option<Arc<Api>>>,
 }
 
 /// One model: cheap to clone, usable from any thread.
@@ -49,6 +52,7 @@ impl Controller {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let world = World {
             options,
+            api: None,
             folder,
             hook_tool,
             models: BTreeMap::new(),
@@ -62,7 +66,7 @@ impl Controller {
             stopping: false,
         };
         let shared = Arc::new(Shared { world: Mutex::new(world), changed: Condvar::new() });
-        Ok(Controller { shared, factories: Arc::default(), folders: Mutex::default() })
+        Ok(Controller { shared, factories: Arc::default(), folders: Mutex::default(), api: Mutex::default() })
     }
 
     /// Adds an empty model.
@@ -259,18 +263,10 @@ impl Model {
     /// Nothing runs and nothing is due.
     pub fn is_idle(&self) -> bool {
         let mut world = self.shared.lock();
-        let mut keys = Vec::new();
-        for (model, state) in &world.models {
-            for (application, known) in &state.applications {
-                for (number, unit) in &known.units {
-                    if unit.running.is_some() {
-                        return false;
-                    }
-                    keys.push(UnitKey { model: model.clone(), application: application.clone(), number: *number });
-                }
-            }
+        if world.busy() {
+            return false;
         }
-        keys.iter().all(|key| {
+        world.all_units().iter().all(|key| {
             crate::agent::resolver::synchronise_relations(&mut world, key);
             crate::agent::resolver::candidates(&world, key).is_empty()
         })

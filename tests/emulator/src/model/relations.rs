@@ -1,6 +1,7 @@
 //! Integrating and separating applications.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -188,7 +189,7 @@ impl World {
                 units: BTreeMap::new(),
             });
         }
-        self.insert_relation(Relation { ends, dying: false, offering_end });
+        self.insert_relation(Relation { ends, since: SystemTime::now(), dying: false, offering_end });
         Ok(number)
     }
 

@@ -16,7 +16,7 @@ use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload};
 use crate::ExecuteResult;
 use crate::charm::CharmFiles;
 use crate::event::Event;
-use crate::native::{NativeCharm, UnitContext};
+use crate::native::{NativeCharm, Published, UnitContext};
 use secrets::Kind;
 use sources::Sources;
 
@@ -32,6 +32,8 @@ provides:
   hydra-endpoint-info: {interface: hydra_endpoints}
 peers:
   hydra: {interface: hydra_peers}
+resources:
+  oci-image: {type: oci-image, description: The image of the server.}
 ";
 
 const SECRET_ACTIONS: &str = "
@@ -158,6 +160,10 @@ impl NativeCharm for HydraApp {
         CharmFiles::parse(METADATA, &format!("{RUN_MIGRATION}{SECRET_ACTIONS}"), CONFIGURATION)
     }
 
+    fn published(&self) -> Vec<Published> {
+        self.0.published()
+    }
+
     fn handle(&mut self, event: &Event, context: &mut UnitContext) -> Result<()> {
         match event {
             Event::Install => return context.status_set("maintenance", "Configuring resources"),
@@ -195,5 +201,9 @@ impl NativeCharm for HydraApp {
 
     fn refresh(&mut self, channel: Option<&str>, revision: Option<u64>) -> Result<()> {
         self.0.refresh(channel, revision)
+    }
+
+    fn use_image(&mut self, image: u64) -> Result<()> {
+        self.0.use_image(image)
     }
 }

@@ -14,7 +14,7 @@ use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload};
 use crate::ExecuteResult;
 use crate::charm::CharmFiles;
 use crate::event::Event;
-use crate::native::{NativeCharm, UnitContext};
+use crate::native::{NativeCharm, Published, UnitContext};
 
 const METADATA: &str = "
 name: kratos
@@ -27,6 +27,8 @@ provides:
   kratos-info: {interface: kratos_info}
 peers:
   kratos-peers: {interface: kratos_peers}
+resources:
+  oci-image: {type: oci-image, description: The image of the server.}
 ";
 
 const CONFIGURATION: &str = "
@@ -101,6 +103,10 @@ impl NativeCharm for KratosApp {
         CharmFiles::parse(METADATA, RUN_MIGRATION, CONFIGURATION)
     }
 
+    fn published(&self) -> Vec<Published> {
+        self.0.published()
+    }
+
     fn handle(&mut self, event: &Event, context: &mut UnitContext) -> Result<()> {
         match event {
             Event::Install => return context.status_set("maintenance", "Configuring resources"),
@@ -136,5 +142,9 @@ impl NativeCharm for KratosApp {
 
     fn refresh(&mut self, channel: Option<&str>, revision: Option<u64>) -> Result<()> {
         self.0.refresh(channel, revision)
+    }
+
+    fn use_image(&mut self, image: u64) -> Result<()> {
+        self.0.use_image(image)
     }
 }

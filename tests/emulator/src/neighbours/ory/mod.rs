@@ -6,7 +6,6 @@ mod servers;
 
 pub use servers::Servers;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::ExecuteResult;
 use crate::event::Event;
-use crate::native::UnitContext;
+use crate::native::{Published, UnitContext};
 
 /// Where both charms ask for their database.
 pub const DATABASE: &str = "pg-database";
@@ -31,20 +30,18 @@ run-migration:
   additionalProperties: false
 ";
 
+/// Images were uploaded more often than charms: an image's revision is not its charm's.
+const IMAGES_AHEAD: u64 = 20;
+
 /// The application in its charm.
 pub struct Workload<A: Application> {
     /// The endpoint of the charm's units among themselves.
     peers: &'static str,
-    releases: Vec<Published<A>>,
+    /// Revisions of the charm, with the workload that each brings.
+    releases: Vec<(Published, Release<A>)>,
+    /// The one whose image runs.
     current: usize,
     servers: Servers<A>,
-}
-
-/// A revision of the charm in a channel, with the workload it brings.
-struct Published<A> {
-    revision: u64,
-    channel: String,
-    release: Release<A>,
 }
 
 /// What the database relation gives, once it gives everything.
@@ -63,8 +60,14 @@ impl<A: Application> Workload<A> {
     /// refresh.
     pub fn publish(&mut self, revision: u64, channel: &str, version: &str) -> Result<()> {
         let release = Release::find(version)?;
-        self.releases.push(Published { revision, channel: channel.to_owned(), release });
+        let published = Published { revision, channel: channel.to_owned(), image: revision + IMAGES_AHEAD };
+        self.releases.push((published, release));
         Ok(())
+    }
+
+    /// Every revision that was published.
+    pub fn published(&self) -> Vec<Published> {
+        self.releases.iter().map(|(published, _)| published.clone()).collect()
     }
 
     pub fn servers(&self) -> &Servers<A> {
@@ -72,7 +75,7 @@ impl<A: Application> Workload<A> {
     }
 
     pub fn release(&self) -> &Release<A> {
-        &self.releases[self.current].release
+        &self.releases[self.current].1
     }
 
     /// `v<version>`, as the program prints it and migrations are recorded.
@@ -181,20 +184,20 @@ impl<A: Application> Workload<A> {
     /// The pods restart with the new workload, and start empty: nothing serves until a hook finds the migration
     /// recorded for it.
     pub fn refresh(&mut self, channel: Option<&str>, revision: Option<u64>) -> Result<()> {
-        let matching = self.releases.iter().enumerate().filter(|(_, published)| {
-            channel.is_none_or(|channel| published.channel == channel)
-                && revision.is_none_or(|revision| published.revision == revision)
-        });
-        let newest = matching.max_by_key(|(_, published)| published.revision);
-        let known: BTreeMap<u64, &str> =
-            self.releases.iter().map(|published| (published.revision, published.channel.as_str())).collect();
-        let (index, _) = newest.with_context(|| {
+        let known = self.published();
+        let newest = Published::newest(&known, channel, revision).with_context(|| {
             format!(
                 "cannot find a revision of {} for channel {channel:?}, revision {revision:?} among {known:?}",
                 A::PROGRAM
             )
         })?;
-        self.current = index;
+        self.use_image(newest.image)
+    }
+
+    /// The same for another image only.
+    pub fn use_image(&mut self, image: u64) -> Result<()> {
+        let found = self.releases.iter().position(|(published, _)| published.image == image);
+        self.current = found.with_context(|| format!("cannot find the image {image} of {}", A::PROGRAM))?;
         self.servers.stop_all()
     }
 

@@ -1,5 +1,10 @@
 //! `make demo`: README's story on two real clusters with real Kratos data and live writers, as an operator would see
 //! it, and a summary whose every figure is checked.
+//!
+//! Without credentials an operator types every step; with them (`CONTROLLER=1`) only `migrate` and `finalize`.
+
+mod road;
+mod summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -9,14 +14,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use emulator::ActionResult;
 use emulator::stage::{Stage, StageOptions, charm_folder};
 use peers::writers::{Settings, Writers};
-use serde_json::{Map, Value, json};
 
 /// How many acknowledged writes the story needs.
 const ENOUGH_WRITES: u64 = 20_000;
 
 fn main() -> Result<()> {
     let identities = std::env::var("IDENTITIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
-    let play = |documented| Demo::open(documented, identities)?.play();
+    let alone = !["", "0"].contains(&std::env::var("CONTROLLER").unwrap_or_default().as_str());
+    let play = |documented| Demo::open(documented, alone, identities)?.play();
     match std::env::var("ORDER").unwrap_or_default().as_str() {
         "" | "auto" | "migrate-first" => play(false).map(drop),
         "documented" => play(true).map(drop),
@@ -37,11 +42,13 @@ struct Demo {
     stage: Stage,
     folder: PathBuf,
     documented: bool,
+    /// The coordinator drives Juju itself.
+    alone: bool,
     began: Instant,
 }
 
 impl Demo {
-    fn open(documented: bool, identities: u32) -> Result<Self> {
+    fn open(documented: bool, alone: bool, identities: u32) -> Result<Self> {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
         let folder = target.join("demo");
@@ -58,8 +65,9 @@ impl Demo {
             charm,
             update_status_interval: Duration::from_secs(3),
             encoding: None,
+            juju: None,
         })?;
-        Ok(Self { stage, folder, documented, began })
+        Ok(Self { stage, folder, documented, alone, began })
     }
 
     /// The whole story; answers for how many milliseconds nobody could write.
@@ -70,6 +78,9 @@ impl Demo {
         let writers = Writers::start(&stage.source_uri(), &Settings::new(self.folder.join("oracle.txt")), "set-up")?;
         heading("The coordinator is deployed and integrated");
         stage.deploy_coordinator(1)?;
+        if self.alone {
+            self.give_credentials()?;
+        }
         if self.documented {
             self.shell("juju config coordinator order=documented outage-limit=3600");
             stage.model.config("coordinator", &[("order", "documented"), ("outage-limit", "3600")])?;
@@ -77,21 +88,7 @@ impl Demo {
         self.status();
         let preflight = self.action("preflight", &[], "done")?;
         println!("{}", preflight.result("report"));
-        self.refresh()?;
-        writers.mark_phase("copy");
-        self.action("replicate", &[("wait", "600")], "done")?;
-        writers.mark_phase("follow");
-        self.status();
-        self.action("verify", &[], "done")?;
-        if !self.documented {
-            writers.mark_phase("migrate");
-            self.run_migration()?;
-            writers.mark_phase("follow, migrated");
-        }
-        self.enough(&writers, ENOUGH_WRITES * 3 / 4)?;
-        self.show()?;
-        writers.mark_phase("cut-over");
-        let cut_over = self.cut_over()?;
+        let flipped = if self.alone { self.migrate_alone(&writers)? } else { self.step_by_step(&writers)? };
         let compared = self.compare_apart(&writers)?;
         writers.mark_phase("on the target");
         self.status();
@@ -105,39 +102,7 @@ impl Demo {
         self.status();
         println!("to retire the source:\n{}", finalized.result("next"));
         let compared = compared.join().map_err(|_| anyhow::anyhow!("the comparison panicked"))??;
-        self.summary(&cut_over, &verified, &record, &compared)
-    }
-
-    /// The target application goes to the new release: guided.
-    fn refresh(&self) -> Result<()> {
-        self.action("refresh", &[("channel", "0.4/stable")], "waiting")?;
-        self.shell("juju refresh kratos-new --channel 0.4/stable");
-        self.stage.model.refresh("kratos-new", None, Some("0.4/stable"), None)?;
-        self.action("refresh", &[], "done").map(drop)
-    }
-
-    /// The target application's own migration: guided.
-    fn run_migration(&self) -> Result<()> {
-        self.action("run-migration", &[], "waiting")?;
-        self.migrate_target()?;
-        self.action("run-migration", &[], "done").map(drop)
-    }
-
-    fn migrate_target(&self) -> Result<()> {
-        self.shell("juju run kratos-new/leader run-migration timeout=600");
-        let task = self.stage.model.run("kratos-new/leader", "run-migration", &[("timeout", "600")])?;
-        ensure!(task.status == "completed", "run-migration of kratos-new ended {}: {}", task.status, task.message);
-        Ok(())
-    }
-
-    /// From fence to flip. In the documented order a person migrates the schema in between.
-    fn cut_over(&self) -> Result<ActionResult> {
-        if !self.documented {
-            return self.action("cut-over", &[], "done");
-        }
-        self.action("cut-over", &[], "waiting")?;
-        self.migrate_target()?;
-        self.action("cut-over", &[], "done")
+        self.summary(&flipped, &verified, &record, &compared)
     }
 
     /// Compares both databases by code of its own, in snapshots taken before anybody wrote to the target; then the
@@ -195,6 +160,19 @@ impl Demo {
 
     /// Runs an action on the coordinator's leader, prints what an operator sees, and insists on the outcome.
     fn action(&self, name: &str, parameters: &[(&str, &str)], outcome: &str) -> Result<ActionResult> {
+        let result = self.run(name, parameters)?;
+        self.insist(&result, outcome)?;
+        Ok(result)
+    }
+
+    fn insist(&self, result: &ActionResult, outcome: &str) -> Result<()> {
+        let log = || self.stage.model.unit_log("coordinator/0");
+        ensure!(result.result("outcome") == outcome, "{} ended {result:?}, not {outcome}\n{}", result.action, log());
+        Ok(())
+    }
+
+    /// The same whatever its outcome.
+    fn run(&self, name: &str, parameters: &[(&str, &str)]) -> Result<ActionResult> {
         let words: String = parameters.iter().map(|(key, value)| format!(" {key}={value}")).collect();
         self.shell(&format!("juju run coordinator/leader {name}{words}"));
         let result = self.stage.model.run("coordinator/leader", name, parameters)?;
@@ -207,74 +185,7 @@ impl Demo {
                 println!("  {key}: {text}");
             }
         }
-        let log = || self.stage.model.unit_log("coordinator/0");
-        ensure!(result.result("outcome") == outcome, "{name} ended {:?}, not {outcome}\n{}", result, log());
         Ok(result)
-    }
-
-    fn summary(
-        &self,
-        cut_over: &ActionResult,
-        verified: &ActionResult,
-        record: &peers::writers::Record,
-        compared: &peers::compare::Comparison,
-    ) -> Result<i64> {
-        let oracle = record.oracle.check(&self.stage.target_uri())?;
-        let left = self.left_behind()?;
-        let number = |result: &ActionResult, key: &str| result.result(key).parse::<i64>().unwrap_or(-1);
-        let mut summary = Map::new();
-        let mut put = |key: &str, value: Value| summary.insert(key.to_owned(), value);
-        put("order", json!(if self.documented { "documented" } else { "migrate-first" }));
-        put("kratos-source", json!("1.0.0"));
-        put("kratos-target", json!(self.stage.kratos_new.client().version()?));
-        put("postgresql-source", json!(self.stage.source.psql("postgres", "SHOW server_version")?));
-        put("postgresql-target", json!(self.stage.target.psql("postgres", "SHOW server_version")?));
-        put("bytes-copied", json!(number(cut_over, "bytes-copied")));
-        put("rows-copied", json!(number(cut_over, "rows-copied")));
-        put("drain-ms", json!(number(cut_over, "drain-ms")));
-        put("outage-ms", json!(number(cut_over, "outage-ms")));
-        put("rows-verified", json!(number(verified, "rows-verified")));
-        put("rows-different", json!(number(verified, "rows-different")));
-        put("rows-compared-apart", json!(compared.rows()));
-        put("rows-different-apart", json!(compared.different()));
-        put("writes-acknowledged", json!(oracle.acknowledged));
-        put("writes-lost", json!(oracle.lost));
-        put("writes-duplicated", json!(oracle.duplicated));
-        put("writes-unknown-settled", json!(record.unknown_settled));
-        put("left-behind", json!(left.len()));
-        put("seconds", json!(self.began.elapsed().as_secs()));
-        let phases: Vec<Value> = record
-            .phases
-            .iter()
-            .map(|phase| {
-                json!({"phase": phase.name, "seconds": phase.seconds, "acknowledged": phase.acknowledged,
-                       "per-second": phase.rate(), "refused": phase.refused,
-                       "longest-pause-ms": phase.longest_pause_ms})
-            })
-            .collect();
-        put("writers", json!(phases));
-        let summary = Value::Object(summary);
-        heading("Summary");
-        println!("{}", serde_json::to_string_pretty(&summary)?);
-        std::fs::write(self.folder.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;
-        ensure!(compared.different() == 0, "the databases differ:\n{}", compared.report());
-        ensure!(oracle.lost == 0 && oracle.duplicated == 0, "writes were lost or doubled: {:?}", oracle.examples);
-        ensure!(left.is_empty(), "left behind: {left:?}");
-        ensure!(number(verified, "rows-different") == 0, "the coordinator found differences");
-        ensure!(number(verified, "rows-verified") > 0, "nothing was verified");
-        ensure!(oracle.acknowledged >= ENOUGH_WRITES, "only {} writes", oracle.acknowledged);
-        ensure!(number(cut_over, "outage-ms") > 0, "no outage was measured");
-        ensure!(record.unexpected.is_empty(), "writers saw errors that no client should: {:?}", record.unexpected);
-        println!("\nNothing lost, nothing doubled, nothing different, nothing left behind.");
-        Ok(number(cut_over, "outage-ms"))
-    }
-
-    /// Everything of ours on either cluster. The journal is the coordinator's own database and goes with it.
-    fn left_behind(&self) -> Result<Vec<String>> {
-        let own = ["iam_coordinator"];
-        let mut left = peers::left_behind(&self.stage.source, &own)?;
-        left.extend(peers::left_behind(&self.stage.target, &own)?);
-        Ok(left)
     }
 }
 
