@@ -68,6 +68,9 @@ const PAIRS: &[Pair] = &[
     // 1.0.0 has no codes.
     kratos("1.0.0", "25.4.0", &[]),
     kratos("1.0.0", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY]),
+    kratos("1.1.0", "1.3.1", &[]),
+    kratos("1.1.0", "25.4.0", &[LOGIN_CODE, REGISTRATION_CODE]),
+    kratos("1.1.0", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY, LOGIN_CODE, REGISTRATION_CODE]),
     kratos("1.3.1", "25.4.0", &[LOGIN_CODE, REGISTRATION_CODE]),
     kratos("1.3.1", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY, LOGIN_CODE, REGISTRATION_CODE]),
     kratos("25.4.0", "26.2.0", &[DEVICE_IDENTITY, IDENTIFIER_IDENTITY]),
@@ -115,7 +118,8 @@ mod tests {
         assert!(pair(&KRATOS, "1.0.0", "1.2.0").unwrap().fills.is_empty());
         assert_eq!(pair(&KRATOS, "25.4.0", "v26.2.0").unwrap().fills.len(), 2);
         assert!(pair(&HYDRA, "v2.3.0", "26.2.0").unwrap().fills.is_empty());
-        assert!(pair(&KRATOS, "1.1.0", "26.2.0").is_none());
+        assert_eq!(pair(&KRATOS, "1.1.0", "26.2.0").unwrap().fills.len(), 4);
+        assert!(pair(&HYDRA, "2.1.1", "26.2.0").is_none());
         assert!(pair(&KRATOS, "9.9.9", "26.2.0").is_none());
         let reached = |from| earned_from(&KRATOS, from).iter().map(|pair| pair.to).collect::<Vec<_>>();
         assert_eq!(reached("v1.0.0"), ["1.3.1", "25.4.0", "26.2.0"]);
