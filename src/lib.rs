@@ -9,7 +9,7 @@
 //! traffic → apps, controller, juju
 //! apps → postgres (types only)
 //! migration, postgres, juju, controller → none of the others
-//! everyone → failpoint
+//! everyone → failpoint, password
 //! ```
 
 #![warn(missing_docs)]
@@ -20,6 +20,7 @@ pub mod controller;
 pub mod failpoint;
 pub mod juju;
 pub mod migration;
+pub mod password;
 pub mod postgres;
 pub mod steps;
 pub mod worker;

@@ -226,6 +226,8 @@ fn options_are_what_juju_takes_and_what_the_code_reads() {
         "target-application",
         "source-database-name",
         "target-database-name",
+        "controller-credentials",
+        "controller-ca",
         "outage-limit",
         "max-lag-bytes",
         "max-kept-wal-bytes",
@@ -244,6 +246,7 @@ fn options_are_what_juju_takes_and_what_the_code_reads() {
         let default = option.get("default").cloned().unwrap_or_default();
         match text(option, "type") {
             "string" => assert!(default.is_string() || default.is_null(), "{name}"),
+            "secret" => assert!(default.is_null(), "{name}"),
             "int" => assert!(default.is_i64(), "{name}"),
             other => panic!("{name} has the type {other}"),
         }

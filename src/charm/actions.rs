@@ -317,6 +317,7 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
     let run = state.active().filter(|run| run.has_touched()).map(|run| run.id.clone());
     let mut look = begin::look(world, &desk.gathered.applications, &desk.gathered.config.settings, run);
     look.ends = ends(desk);
+    look.controller = desk.gathered.controller.clone().into();
     look.rehearsed = state.rehearsed.clone();
     look.keep_release = state.active().is_some_and(|run| run.keeps.is_some());
     let findings = preflight::preflight(look).await;

@@ -15,6 +15,10 @@ pub struct Config {
     pub source_database_name: Option<String>,
     /// The identity app's database on the target, where it cannot be derived.
     pub target_database_name: Option<String>,
+    /// The secret with the Juju user that we may act as.
+    pub controller_credentials: Option<String>,
+    /// The controller's CA certificate, where the unit does not know it.
+    pub controller_ca: Option<String>,
     /// What the steps read.
     pub settings: Settings,
     /// The least important lines that are logged.
@@ -45,6 +49,8 @@ impl Config {
             target_application: options.application("target-application"),
             source_database_name: options.database("source-database-name"),
             target_database_name: options.database("target-database-name"),
+            controller_credentials: options.secret("controller-credentials"),
+            controller_ca: options.certificate("controller-ca"),
             settings: Settings {
                 outage_limit: options.number("outage-limit", 30, 86_400, default.outage_limit),
                 max_lag_bytes: options.number("max-lag-bytes", 0, 1 << 40, default.max_lag_bytes),
@@ -135,6 +141,16 @@ impl<'a> Options<'a> {
         self.text(option, is_application_name, "an application's name, as juju status shows it")
     }
 
+    fn secret(&mut self, option: &'static str) -> Option<String> {
+        self.text(option, |text| text.starts_with("secret:"), "a secret's URI, as juju add-secret prints it")
+    }
+
+    /// Whether it can be used is known where it is.
+    fn certificate(&mut self, option: &'static str) -> Option<String> {
+        let good = |text: &str| text.contains("-----BEGIN CERTIFICATE-----");
+        self.text(option, good, "a CA certificate in PEM form, as juju show-controller prints it")
+    }
+
     fn database(&mut self, option: &'static str) -> Option<String> {
         let good = |text: &str| text.len() <= 63 && !text.contains('\0') && text.trim() == text;
         self.text(option, good, "a database's name: at most 63 bytes, no blank at its ends")
@@ -206,6 +222,8 @@ mod tests {
             json!({"target-application": "kratos-2"}),
             json!({"source-database-name": " x"}),
             json!({"target-database-name": "x".repeat(64)}),
+            json!({"controller-credentials": "hunter2"}),
+            json!({"controller-ca": "MIIC"}),
         ];
         for options in bad {
             let (option, value) = options.as_object().and_then(|map| map.iter().next()).unwrap();

@@ -17,6 +17,8 @@ pub struct Context {
     pub model_name: String,
     /// The model's UUID.
     pub model_uuid: String,
+    /// `host:port` of the controller's API servers.
+    pub api_addresses: Vec<String>,
     /// Where the charm is unpacked.
     pub charm_dir: PathBuf,
     /// The agent's version.
@@ -149,6 +151,9 @@ impl Context {
             model_name: optional("JUJU_MODEL_NAME").unwrap_or_default(),
             // Restricted hooks have few variables, and nothing is done in them.
             model_uuid: optional("JUJU_MODEL_UUID").unwrap_or_default(),
+            api_addresses: optional("JUJU_API_ADDRESSES")
+                .map(|text| text.split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default(),
             charm_dir: optional("JUJU_CHARM_DIR")
                 .or_else(|| optional("CHARM_DIR"))
                 .map(PathBuf::from)

@@ -1,6 +1,7 @@
 //! Everything one run looks at, read once: options, leadership, relations, and what follows from them.
 
 use super::config::{BadOption, Config};
+use super::credentials::Controller;
 use super::event::Context;
 use super::memory::Memory;
 use super::relations::{Access, Identity, Mistake, RelationsFacts, Side};
@@ -23,6 +24,8 @@ pub struct Gathered {
     pub journal: Result<JournalPlace, Lacking>,
     /// Both sides, or what they lack. During a run the databases are those that it began with.
     pub world: Result<World, Lacking>,
+    /// How we come into the model, where the operator lets us change it.
+    pub controller: Controller,
     /// What the relations tell of the applications, and during a run what they told before.
     pub applications: Applications,
 }
@@ -78,9 +81,10 @@ impl Gathered {
         let relations = RelationsFacts::gather(tools, context, leader)?;
         let memory = if leader { Memory::read(tools, &context.application)? } else { Memory::default() };
         let applications = applications(context, &config, &relations);
+        let controller = if leader { Controller::read(tools, context, &config)? } else { Controller::NotGiven };
         let journal = journal(context, &relations);
         let world = world(context, &config, &relations, &applications);
-        Ok(Self { leader, config, relations, memory, journal, world, applications })
+        Ok(Self { leader, config, relations, memory, journal, world, controller, applications })
     }
 
     /// Takes over what a run that is under way was begun with: its databases stay the same to its end, and a name

@@ -4,6 +4,7 @@
 pub mod actions;
 pub mod broker;
 pub mod config;
+pub mod credentials;
 pub mod desk;
 pub mod event;
 pub mod gather;
@@ -17,7 +18,7 @@ pub mod watch;
 
 use crate::failpoint;
 use crate::juju::{HookTools, logging};
-use crate::migration::{self, Phase, Progress, Record, State};
+use crate::migration::{self, Phase, Progress, Record, State, Step};
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::{Store, with_side};
 use crate::worker::control::{self, Handover};
@@ -185,13 +186,19 @@ fn keep_worker(context: &Context, gathered: &Gathered, state: Option<&State>) ->
         return control::stop(&context.charm_dir);
     }
     let (Ok(world), Some(_)) = (&gathered.world, state) else { return Ok(()) };
-    control::ensure(&Handover {
+    // A copy, or its comparison, would have to begin again.
+    let busy = state.and_then(State::active).is_some_and(|run| {
+        [Step::Copy, Step::Prove].into_iter().any(|step| run.status(step) == migration::Status::Doing)
+    });
+    let handover = Handover {
         world: world.clone(),
+        controller: gathered.controller.clone().into(),
         unit: context.unit.clone(),
         charm_dir: context.charm_dir.clone(),
         log_level: gathered.config.log_level.to_string(),
         relations: gathered.relations.database_relations(),
-    })
+    };
+    control::ensure(&handover, busy)
 }
 
 /// Sets the unit's status, last of all.
@@ -201,8 +208,10 @@ fn set_status(
     gathered: &Gathered,
     journal: &Result<Journal, String>,
 ) -> anyhow::Result<()> {
-    let lacking = gathered.lacking(context);
     let state = journal.as_ref().ok().map(|journal| &journal.state);
+    // What is under way goes on without the controller, and says so where it needs it.
+    let at_rest = state.is_none_or(|state| state.request.is_none());
+    let lacking = gathered.lacking(context).or_else(|| gathered.controller.lacking().filter(|_| at_rest));
     let finalized = (gathered.leader && is_finalized(gathered, state)).then(|| status::Finalized {
         target: gather::identity(context, &gathered.relations, Side::Target).map(|info| info.application.clone()),
         consumers: gathered.relations.consumers.len(),

@@ -3,12 +3,13 @@
 use super::dial::{Controller, ModelPath, Timing};
 use super::error::{Code, ConnectFailure, Error, ErrorDetail, Reaction, Result};
 use super::facades::{Facades, Generation};
-use super::password::Password;
 use super::rpc::{Call, Connection, EnvelopeError, read_response};
 use super::wire::null_as_default;
+use crate::password::Password;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 const DOING: &str = "log in to the Juju controller";
 
@@ -96,13 +97,15 @@ pub enum LoginRefusal {
 
 impl LoginRefusal {
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
-        match self {
+    pub fn cure(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::WrongPassword => {
                 "put the user's name and password into the secret of controller-credentials, \
                  or set a new password with juju change-user-password"
             }
-            Self::NoAccess(_) | Self::OnlyRead(_) => "run juju grant <user> write <model>",
+            Self::NoAccess(user) | Self::OnlyRead(user) => {
+                return format!("run juju grant {user} write <model>").into();
+            }
             Self::UnknownModel | Self::OtherModel { .. } => "see that the model is still on this controller",
             Self::Moved { .. } => {
                 "give controller-credentials a user of the new controller, and controller-ca its certificate"
@@ -111,7 +114,7 @@ impl LoginRefusal {
             Self::Upgrading => "waiting until the upgrade is over",
             Self::Migrating | Self::Importing => "waiting until the model's migration is over",
             Self::Other(_) => "see the controller's log",
-        }
+        })
     }
 
     /// Who can do it.

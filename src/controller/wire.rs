@@ -1,6 +1,6 @@
 //! How Go writes JSON: `null` for what is empty, tags for names, a year 1 for "never".
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An empty map, list or text may arrive as `null`, absent or empty: all mean the default.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -13,7 +13,8 @@ where
 
 /// A moment on the controller's clock, in nanoseconds; `None` where Juju says "never" (`0001-01-01T00:00:00Z`),
 /// `null` or nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct Time(pub Option<jiff::Timestamp>);
 
 impl<'de> Deserialize<'de> for Time {

@@ -33,6 +33,7 @@ pub mod subscription;
 pub mod survey;
 mod tls;
 
+pub use crate::password::Password;
 pub use connect::Session;
 pub use error::{Error, Result, UNREACHABLE_CURE};
-pub use server::{Password, Server};
+pub use server::Server;

@@ -2,7 +2,8 @@
 
 use super::error::{Error, Result};
 use super::names::PREFIX;
-use super::server::{Password, Server};
+use super::server::Server;
+use crate::password::Password;
 
 /// Keeps the connection string out of the server's log (a warning's context would quote it, and 16
 /// warns that the publication is missing), of the audit log and of the statistics of statements,

@@ -1,29 +1,7 @@
 //! Where a server is and who we are there.
 
+use crate::password::Password;
 use serde::{Deserialize, Serialize};
-
-/// A password. Shows itself nowhere: `Debug` is redacted and there is no `Display`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Password(String);
-
-impl Password {
-    /// Takes a password in.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret text, for the wire only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("<redacted>")
-    }
-}
 
 /// A PostgreSQL server and the role we have there, as a `postgresql_client` relation gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

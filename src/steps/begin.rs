@@ -3,6 +3,7 @@
 use super::context::{Answer, BY_ITSELF, Context, Outcome};
 use super::observe;
 use super::preflight::{self, ChosenOrder, Ends, Look, Verdict};
+use super::through_controller::Credentials;
 use super::world::{Application, Applications, World};
 use crate::apps::{Health, Recognised};
 use crate::migration::{Class, Failure, OrderChoice, Record, Settings, Verification};
@@ -70,6 +71,7 @@ pub fn look(world: &World, applications: &Applications, settings: &Settings, run
         coordinator: applications.coordinator.clone(),
         target_application: format!("{}{}", applications.target.model_flag(), applications.target.name),
         ends: Ends::default(),
+        controller: Credentials::NotGiven,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a step is given, and what it may answer.
 
 use super::store::Store;
+use super::through_controller::{Conductor, Credentials};
 use super::world::{Applications, World};
 use crate::apps::App;
 use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, State, Step, Waiting};
@@ -55,6 +56,10 @@ pub struct Live {
     pub counted: Option<Instant>,
     /// The watch's sessions, source and target, kept from one good look to the next.
     pub watching: Option<(Session, Session)>,
+    /// The connection to the controller.
+    pub conductor: Conductor,
+    /// How often the schema was looked at after the task that migrates it had ended well.
+    pub looks_after_task: u32,
 }
 
 impl Drop for Live {
@@ -71,6 +76,8 @@ pub struct Context<'a> {
     pub world: &'a World,
     /// What the relations tell of the applications.
     pub applications: &'a Applications,
+    /// How we come into the model, to change it.
+    pub controller: &'a Credentials,
     /// The journal.
     pub store: &'a Store,
     /// The journal, replayed; refreshed by [`Context::note`].

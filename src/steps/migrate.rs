@@ -2,6 +2,7 @@
 //! action; its end is read from the database, never from the action's success.
 
 use super::context::{Answer, Context, Outcome, wait};
+use super::through_controller::{self, Work};
 use super::{follow, messages, observe, prepare};
 use crate::apps::{self, Health, Recognised};
 use crate::migration::plan::LATE_ROWS_FIT;
@@ -63,6 +64,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             // No apply worker may hold a table while the application alters it.
             follow::stop(context).await?;
         }
+        through_controller::forget(context).await?;
         let target = context.world.target("migrate").await?;
         context.live.unmigrated_at = None;
         let begins = observe::recognise(context.app(), &target).await? == Recognised::Release(from.clone());
@@ -80,7 +82,8 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         }
         context.note(Step::Migrate, "opened-at", json!(now_ms())).await?;
     }
-    let command = command(context, &from).await?;
+    let seconds = timeout(context, &from).await?;
+    let command = command(context, seconds);
     let target = context.world.target("migrate").await?;
     let runs = is_running(context, &target).await?;
     if !runs && observe::recognise(context.app(), &target).await? == Recognised::Release(from.clone()) {
@@ -88,6 +91,12 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     } else if noted_begin(context)?.is_null() {
         context.note(Step::Migrate, BEGUN, json!(looked)).await?;
     }
+    // Also while somebody else is connected, who looks like a migration that runs: the unit tells better what it does.
+    let through = through_controller::attempt(context, Work::Migrate { timeout: seconds }).await?;
+    let refused = match through.answer(context) {
+        Ok(answer) => return answer,
+        Err(why) => why.map(|why| format!("; {why}")).unwrap_or_default(),
+    };
     if runs {
         context.progress.say("the target application's schema migration is running");
         return Ok(Outcome::Again(Duration::from_millis(250)));
@@ -103,7 +112,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     let name = &context.applications.target.name;
     let took = context.state.rehearsed.as_ref().and_then(|rehearsed| rehearsed.measured_from(&from));
     let took = took.map(|seconds| format!(" (in the rehearsal that took {seconds:.1} s)")).unwrap_or_default();
-    wait(format!("the target application {name} has to migrate its schema{took}{unseen}"), command)
+    wait(format!("the target application {name} has to migrate its schema{took}{refused}{unseen}"), command)
 }
 
 fn noted_begin(context: &Context<'_>) -> Result<Value, Failure> {
@@ -119,12 +128,11 @@ fn begun_at(context: &Context<'_>) -> Result<Option<i64>, Failure> {
     }
 }
 
-/// Has the target application migrate its schema from this release.
-async fn command(context: &Context<'_>, from: &str) -> Result<String, Failure> {
-    let timeout = timeout(context, from).await?;
+/// Has the target application migrate its schema within so many seconds.
+fn command(context: &Context<'_>, timeout: u64) -> String {
     let target = &context.applications.target;
     let (flag, name, wait) = (target.model_flag(), &target.name, timeout + 60);
-    Ok(format!("juju run {flag}{name}/leader run-migration timeout={timeout} --wait={wait}s"))
+    format!("juju run {flag}{name}/leader run-migration timeout={timeout} --wait={wait}s")
 }
 
 /// The release whose schema the target has now, once its migration ended: the versions are a known
@@ -237,7 +245,7 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
         {
             // Whoever else is connected looks like a migration that runs; run to its end, it is known to be over.
             let next = match &from {
-                Recognised::Release(from) => command(context, from).await?,
+                Recognised::Release(from) => command(context, timeout(context, from).await?),
                 _ => String::new(),
             };
             return Ok(Some(wait("the target application has not ended its schema migration", next)));

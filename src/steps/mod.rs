@@ -30,6 +30,7 @@ pub mod reverse;
 pub mod room;
 pub mod store;
 pub mod sweep;
+pub mod through_controller;
 pub mod verify;
 pub mod watch;
 pub mod way_back;
@@ -39,6 +40,7 @@ pub use begin::begin;
 pub use context::{Answer, Context, Live, Outcome, ProgressSink};
 pub use fence::{highest_epoch, take_over};
 pub use store::Store;
+pub use through_controller::Credentials;
 pub use watch::watch;
 pub use world::{Application, Applications, World, end_other_workers, with_side};
 

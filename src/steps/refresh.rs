@@ -3,24 +3,46 @@
 
 use super::context::{Answer, Context, Outcome, wait};
 use super::observe;
+use super::through_controller::{self, Work};
 use crate::apps::revisions::{Fit, unfit};
 use crate::apps::{App, Health, Kind, Recognised};
 use crate::migration::{Failure, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// In the step's output: nothing tells whether the refresh was made. A Hydra is down until it has a public route and a
 /// login UI, whatever its revision; that its schema migration does something tells later.
 pub const UNSEEN: &str = "unseen";
 
-/// Observes whether the refresh was made; until then says how.
+/// Observes whether the refresh was made; until then has the controller make it, or says how.
 ///
 /// # Errors
-/// The database's.
+/// The database's; a refresh that cannot be made.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
     if kept_release(context).is_some() {
         let release = keepable(context).await?.map_err(|found| unlike(context, found))?;
         return Ok(Outcome::Done(json!({"evidence": format!("the target keeps the source's release, {release}")})));
     }
+    let shown = evidence(context).await?;
+    let through = through_controller::attempt(context, Work::Refresh { seen: shown.is_some() }).await?;
+    let refused = match through.answer(context) {
+        Ok(answer) => return answer,
+        Err(why) => why.map(|why| format!("; {why}")).unwrap_or_default(),
+    };
+    if let Some(output) = shown {
+        return Ok(Outcome::Done(output));
+    }
+    wait(
+        format!(
+            "the target application {} still runs the source's release{refused}; to move the database only, run rollback, \
+             then refresh keep-release=true",
+            context.applications.target.name
+        ),
+        command(context),
+    )
+}
+
+/// What shows from outside that the target application was refreshed, as the step's output.
+async fn evidence(context: &Context<'_>) -> Result<Option<Value>, Failure> {
     let source = observe::recognise(context.app(), &context.world.source("refresh").await?).await?;
     let target = observe::recognise(context.app(), &context.world.target("refresh").await?).await?;
     let release = |recognised: &Recognised| match recognised {
@@ -28,7 +50,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         _ => None,
     };
     if release(&source) != release(&target) {
-        return Ok(Outcome::Done(json!({"evidence": format!("the target's database has {target}")})));
+        return Ok(Some(json!({"evidence": format!("the target's database has {target}")})));
     }
     let health = observe::target_health(context).await;
     let evidence = match (&health, &source) {
@@ -37,21 +59,13 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         (Health::NotReady { pending }, _) => Some(format!("the target's server waits: {pending}")),
         (Health::Down(_), _) => Some("the target's server is down and its schema is unchanged".to_owned()),
     };
-    if let Some(evidence) = evidence {
+    Ok(evidence.map(|evidence| {
         let mut output = json!({"evidence": evidence});
         if matches!((context.app().kind, &health), (Kind::Hydra, Health::Down(_))) {
             output[UNSEEN] = json!(true);
         }
-        return Ok(Outcome::Done(output));
-    }
-    wait(
-        format!(
-            "the target application {} still runs the source's release; to move the database only, run rollback, \
-             then refresh keep-release=true",
-            context.applications.target.name
-        ),
-        command(context),
-    )
+        output
+    }))
 }
 
 /// The release that the target can keep: it must run the source's, with its schema. Else what was found.

@@ -5,7 +5,7 @@
 //! was told. No secret is in that file.
 
 use crate::failpoint;
-use crate::steps::World;
+use crate::steps::{Credentials, World};
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Handover {
     /// Both sides.
     pub world: World,
+    /// How to come into the model, where the operator lets us change it.
+    #[serde(default)]
+    pub controller: Credentials,
     /// The unit, to wake it through `juju-exec`.
     pub unit: String,
     /// The charm directory.
@@ -41,8 +44,11 @@ pub struct WorkerFile {
     pub binary: String,
     /// Salt of the digest.
     pub salt: u64,
-    /// Digest of what the worker was told.
+    /// Digest of what the worker was told of both sides.
     pub told: u64,
+    /// Digest of what it was told of the controller. Files of older charms have none.
+    #[serde(default)]
+    pub told_of_controller: u64,
     /// The database relations that it was told of.
     #[serde(default)]
     pub relations: Vec<String>,
@@ -70,11 +76,11 @@ fn binary_identity(path: &Path) -> std::io::Result<String> {
     Ok(format!("{}:{}:{}:{}", meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec()))
 }
 
-/// The log's level is left out: it is not worth beginning a copy again.
-fn digest(handover: &Handover, salt: u64) -> u64 {
+/// The log's level is never digested: it is not worth beginning a copy again.
+fn digest(told: &impl Serialize, salt: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     salt.hash(&mut hasher);
-    serde_json::to_string(&handover.world).unwrap_or_default().hash(&mut hasher);
+    serde_json::to_string(told).unwrap_or_default().hash(&mut hasher);
     hasher.finish()
 }
 
@@ -131,17 +137,19 @@ pub fn is_named(charm_dir: &Path) -> bool {
     read_file(charm_dir).is_some_and(|file| u32::try_from(file.pid) == Ok(std::process::id()))
 }
 
-/// Makes sure that a worker of this very binary runs with these very facts.
+/// Makes sure that a worker of this very binary runs with these very facts. Other credentials for the controller are no
+/// reason to take a worker away that is `busy` with what would have to begin again.
 ///
 /// # Errors
 /// When the process cannot be started or its file not be written.
-pub fn ensure(handover: &Handover) -> anyhow::Result<()> {
+pub fn ensure(handover: &Handover, busy: bool) -> anyhow::Result<()> {
     let charm_dir = &handover.charm_dir;
     let dispatch = charm_dir.join("dispatch");
     let binary = binary_identity(&dispatch)?;
     if let (Some(file), Some(_)) = (read_file(charm_dir), living(charm_dir))
         && file.binary == binary
-        && file.told == digest(handover, file.salt)
+        && file.told == digest(&handover.world, file.salt)
+        && (busy || file.told_of_controller == digest(&handover.controller, file.salt))
     {
         let silence = silence(charm_dir);
         if silence < FROZEN {
@@ -167,7 +175,8 @@ pub fn ensure(handover: &Handover) -> anyhow::Result<()> {
         start_time: start_time(pid).unwrap_or_default(),
         binary,
         salt,
-        told: digest(handover, salt),
+        told: digest(&handover.world, salt),
+        told_of_controller: digest(&handover.controller, salt),
         relations: handover.relations.clone(),
     };
     write_file(charm_dir, &file)?;

@@ -270,6 +270,7 @@ impl<'a> Turn<'a> {
         Some(Context {
             world: &self.handover.world,
             applications: self.applications,
+            controller: &self.handover.controller,
             store: self.store,
             state,
             request,

@@ -51,6 +51,7 @@ pub fn look(source: &Cluster, target: &Cluster) -> Look {
         coordinator: "coordinator".to_owned(),
         target_application: "kratos-new".to_owned(),
         ends: Default::default(),
+        controller: Default::default(),
     }
 }
 

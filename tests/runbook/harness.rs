@@ -131,6 +131,7 @@ impl Bench {
         make: impl for<'c, 'd> FnOnce(&'c mut Context<'d>) -> std::pin::Pin<Box<dyn Future<Output = T> + Send + 'c>>,
     ) -> T {
         let mut context = Context {
+            controller: &Default::default(),
             world: &self.world,
             applications: &self.applications,
             store: &self.store,

@@ -151,13 +151,17 @@ impl Rig {
 
     /// Makes sure that a worker runs, as every hook does.
     pub fn hook(&self) -> Result<()> {
-        control::ensure(&Handover {
-            world: self.world.clone(),
-            unit: "coordinator/0".to_owned(),
-            charm_dir: self.folder.clone(),
-            log_level: "DEBUG".to_owned(),
-            relations: Vec::new(),
-        })
+        control::ensure(
+            &Handover {
+                world: self.world.clone(),
+                controller: Default::default(),
+                unit: "coordinator/0".to_owned(),
+                charm_dir: self.folder.clone(),
+                log_level: "DEBUG".to_owned(),
+                relations: Vec::new(),
+            },
+            false,
+        )
     }
 
     /// Opens the journal anew, as the next hook does: after a restart of the target, or when its tables are gone.

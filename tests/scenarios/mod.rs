@@ -3,6 +3,7 @@
 mod altered;
 mod bad_input;
 pub mod closing;
+mod controller;
 mod deleted_rows;
 mod faults;
 pub mod hold;

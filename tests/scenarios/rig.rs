@@ -37,6 +37,7 @@ pub fn options(name: &str) -> StageOptions {
         charm: charm(name),
         update_status_interval: Duration::from_secs(2),
         encoding: None,
+        juju: None,
     }
 }
 

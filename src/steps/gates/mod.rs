@@ -5,6 +5,7 @@ mod hydra;
 mod kratos;
 
 use super::context::{Answer, Context, Outcome, wait};
+use super::through_controller::{self, Work};
 use super::{migrate, observe};
 use crate::apps::{Health, Kind, Readable};
 use crate::migration::{Failure, Step};
@@ -33,7 +34,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             let cut_off = migrate::perhaps_cut_off(context, &to);
             return wait(format!("the target's server is not ready yet: {pending}{cut_off}"), "");
         }
-        Health::Down(_) => return starts_later(context, &to),
+        Health::Down(_) => return starts_later(context, &to).await,
     };
     let migrated = context.app().serves(&version, &to) || version == to;
     if !migrated {
@@ -41,6 +42,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             format!("the target's server is release {version}, its schema is release {to}"),
             format!("juju run {}{name}/leader run-migration", context.applications.target.model_flag()),
         );
+    }
+    if let Some(answer) = through_controller::restore(context).await? {
+        return answer;
     }
     let mut warnings = Vec::new();
     if let Some(shown) = shown(context)? {
@@ -56,8 +60,15 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     Ok(Outcome::Done(json!({"version": version, "after": Step::Migrate.name(), WARNINGS: warnings})))
 }
 
-/// When a server that is down comes up: by itself, or by what a person relates.
-fn starts_later(context: &Context<'_>, to: &str) -> Answer {
+/// When a server that is down comes up: by a hook that we bring about, by itself, or by what a person relates.
+async fn starts_later(context: &mut Context<'_>, to: &str) -> Answer {
+    let woken = match context.app().kind {
+        Kind::Kratos => through_controller::attempt(context, Work::Wake).await?.answer(context),
+        Kind::Hydra => Err(None),
+    };
+    if let Ok(answer) = woken {
+        return answer;
+    }
     let target = &context.applications.target;
     let name = &target.name;
     let cut_off = migrate::perhaps_cut_off(context, to);

@@ -3,7 +3,7 @@
 use super::finding::{Finding, Verdict};
 use super::judgement::Judgement;
 use super::{
-    Facts, application, behaviour, budget, cluster, data, database, documents, hydra, likeness, others, patroni,
+    Facts, application, behaviour, budget, cluster, data, database, documents, hydra, likeness, model, others, patroni,
     schema, settings, wal,
 };
 use crate::apps::Kind;
@@ -124,6 +124,8 @@ pub const CHECKS: &[Check] = &[
     block("identity-documents", "what changed identity schemas would do to the people", documents::documents)
         .only(Kratos),
     warn("behaviour", "what both servers show, and what has to be compared by hand", behaviour::behaviour),
+    warn("controller", "whether refresh and run-migration are made by us", model::controller),
+    warn("configuration", "options and relations of both applications", model::configuration),
     block("order", "the order a run would take", application::order),
     warn("migration-time", "seconds for the schema migration", application::migration_time),
     block("outage-limit", "the lease is long enough for the order", application::outage_limit),

@@ -16,6 +16,7 @@ pub mod finding;
 mod hydra;
 mod judgement;
 mod likeness;
+pub mod model;
 pub mod order;
 mod others;
 mod patroni;
@@ -76,6 +77,8 @@ pub struct Look {
     pub target_application: String,
     /// Who is at the other ends of our relations, for commands.
     pub ends: Ends,
+    /// How we come into the model.
+    pub controller: super::Credentials,
 }
 
 /// One side as it was found.
@@ -134,6 +137,8 @@ pub struct Facts {
     pub target: Side,
     /// What the target's identity schemas would do to the source's people.
     pub documents: documents::Looked,
+    /// What the model shows.
+    pub model: model::Model,
     /// The target's server reaching the source's, as the subscription will.
     pub forward: Result<(), String>,
     /// The source's server reaching the target's, for the way back.
@@ -199,9 +204,10 @@ pub async fn preflight(look: Look) -> Vec<Finding> {
 /// # Errors
 /// One finding for each side that cannot be surveyed.
 pub async fn gather(look: Look) -> Result<Facts, Vec<Finding>> {
-    let (source, target, forward, backward) = tokio::join!(
+    let (source, target, model, forward, backward) = tokio::join!(
         side(&look, "source"),
         side(&look, "target"),
+        model::look(&look),
         reaches(
             (&look.target, &look.target_database),
             follow::conninfo(&look.source, &look.source_database),
@@ -216,7 +222,7 @@ pub async fn gather(look: Look) -> Result<Facts, Vec<Finding>> {
     match (source, target) {
         (Ok(source), Ok(target)) => {
             let documents = documents::look(&look, &source, &target).await;
-            Ok(Facts { look, source, target, documents, forward, backward })
+            Ok(Facts { look, source, target, documents, model, forward, backward })
         }
         (source, target) => Err([source.err(), target.err()].into_iter().flatten().collect()),
     }

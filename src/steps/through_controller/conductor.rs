@@ -1,0 +1,90 @@
+//! The connection to the controller that the worker keeps, and what it last showed.
+
+use super::{LOOK, Through};
+use crate::controller::{Error, FullStatus, ModelLogin, Reaction, Result, Session, Timing};
+use std::time::{Duration, Instant};
+
+/// Users may be waiting: nothing hangs for long on a controller that does not answer.
+const TIMING: Timing = Timing {
+    stagger: Duration::from_millis(50),
+    connect: Duration::from_secs(10),
+    call: Duration::from_secs(30),
+    ping_every: Duration::from_secs(60),
+    ping_answer: Duration::from_secs(30),
+};
+
+/// Nothing is asked for this long after trouble that passes by itself.
+const SOON: Duration = Duration::from_secs(1);
+
+/// And after what a person or time must mend first.
+const LATER: Duration = Duration::from_secs(10);
+
+/// A session, kept from one look to the next.
+#[derive(Default)]
+pub struct Conductor {
+    session: Option<Session>,
+    status: Option<(Instant, FullStatus)>,
+    /// Until when nothing is asked, and what is said meanwhile.
+    pause: Option<(Instant, Through)>,
+}
+
+impl Conductor {
+    /// What was said last, while nothing is asked.
+    pub(super) fn pauses(&mut self) -> Option<Through> {
+        self.pause = self.pause.take().filter(|(until, _)| Instant::now() < *until);
+        self.pause.as_ref().map(|(_, said)| said.clone())
+    }
+
+    /// What an error comes to, and for how long.
+    pub(super) fn trouble(&mut self, error: &Error) -> Through {
+        log::warn!("{error}");
+        // What the model showed before is not believed after an outcome that is unknown.
+        self.status = None;
+        if matches!(error, Error::Login { .. }) {
+            self.session = None;
+        }
+        match error.reaction() {
+            Reaction::Retry => self.pause(SOON, Through::AtWork(error.to_string())),
+            Reaction::Pause => self.pause(LATER, Through::AtWork(error.to_string())),
+            Reaction::Person | Reaction::Stop => self.pause(LATER, Through::Cannot(error.to_string())),
+        }
+    }
+
+    /// Asks nothing for a while.
+    fn pause(&mut self, how_long: Duration, said: Through) -> Through {
+        self.pause = Some((Instant::now() + how_long, said.clone()));
+        said
+    }
+
+    /// What a person has to do by hand, said without asking again at each look.
+    pub(super) fn cannot(&mut self, why: String) -> Through {
+        self.pause(LATER, Through::Cannot(why))
+    }
+
+    /// The session; a new one where the last has ended.
+    pub(super) async fn session(&mut self, login: &ModelLogin) -> Result<&Session> {
+        let session = match self.session.take().filter(|session| session.connection().is_open()) {
+            Some(session) => session,
+            None => login.open(TIMING).await?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// The model, not older than a look.
+    pub(super) async fn status(&mut self, login: &ModelLogin) -> Result<FullStatus> {
+        if let Some((at, status)) = &self.status
+            && at.elapsed() < LOOK
+        {
+            return Ok(status.clone());
+        }
+        let status = self.session(login).await?.full_status().await?;
+        self.status = Some((Instant::now(), status.clone()));
+        Ok(status)
+    }
+
+    /// The model as it is now, whatever was seen before.
+    pub(super) async fn status_now(&mut self, login: &ModelLogin) -> Result<FullStatus> {
+        self.status = None;
+        self.status(login).await
+    }
+}

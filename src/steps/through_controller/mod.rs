@@ -1,0 +1,153 @@
+//! What the Juju controller does for us, where credentials were given, instead of a person at the command line.
+//!
+//! Whatever changes the model is in the journal before it is sent. After an answer that did not come the model is read
+//! before anything is sent again, so that each change is made once. Where the controller cannot be asked, or refuses, the
+//! step is guided as without credentials, and says why.
+
+mod action;
+mod conductor;
+mod refresh;
+mod wake;
+
+pub use action::forget;
+pub use conductor::Conductor;
+pub use wake::restore;
+
+use super::context::{Answer, Context, Outcome, wait};
+use crate::controller::{Error, ModelLogin};
+use crate::migration::{Failure, Step};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Between two looks at what the controller's model shows.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How we come into the model, as the hooks found it. Passed to the worker through a pipe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Credentials {
+    /// The operator gave none.
+    #[default]
+    NotGiven,
+    /// Some were given and cannot be used: the sentence.
+    Unusable(String),
+    /// With these.
+    Given(ModelLogin),
+}
+
+/// What became of a step that the controller may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// No credentials, or nothing to do: the step goes on as if there were no controller.
+    Guided,
+    /// It cannot, and a person has to do it by hand: why.
+    Cannot(String),
+    /// It is at work: what is waited for.
+    AtWork(String),
+    /// Somebody has to look at the model first: at what, and the command that shows it.
+    Person(String, String),
+    /// It has done it.
+    Done,
+}
+
+impl Through {
+    /// The step's answer while the controller is at it; `None` where the step is a person's, with what to tell them.
+    pub fn answer(self, context: &Context<'_>) -> Result<Answer, Option<String>> {
+        match self {
+            Through::Guided | Through::Done => Err(None),
+            Through::Cannot(why) => Err(Some(why)),
+            Through::AtWork(text) => {
+                context.progress.say(text);
+                Ok(Ok(Outcome::Again(LOOK)))
+            }
+            Through::Person(reason, next) => Ok(wait(reason, next)),
+        }
+    }
+}
+
+/// What is asked of the controller.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// The target application's refresh. `seen` when it shows from outside that one was made.
+    Refresh {
+        /// Whether it shows.
+        seen: bool,
+    },
+    /// The target application's `run-migration`, with so many seconds.
+    Migrate {
+        /// Seconds.
+        timeout: u64,
+    },
+    /// A hook for a Kratos that waits for its next one before it starts its server.
+    Wake,
+    /// The option that woke it gets its old value back.
+    Restore,
+}
+
+/// Why some work ends here.
+enum Stop {
+    /// The controller's answer.
+    Controller(Error),
+    /// The step's own end.
+    Failure(Failure),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Controller(error)
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Failure(failure)
+    }
+}
+
+/// Has the controller do the next thing of some work, or looks how far it is.
+///
+/// # Errors
+/// The journal's; work that ended badly.
+pub async fn attempt(context: &mut Context<'_>, work: Work) -> Result<Through, Failure> {
+    let login = match context.controller {
+        Credentials::NotGiven => return Ok(Through::Guided),
+        Credentials::Unusable(why) => return Ok(Through::Cannot(why.clone())),
+        Credentials::Given(login) => login,
+    };
+    let target = &context.applications.target;
+    if let Some(model) = &target.model {
+        let why = format!("the coordinator may not change the model {model}, in which {} is", target.name);
+        return Ok(Through::Cannot(why));
+    }
+    let mut conductor = std::mem::take(&mut context.live.conductor);
+    let answer = match conductor.pauses() {
+        Some(said) => Ok(said),
+        None => match go_on(context, &mut conductor, login, work).await {
+            Ok(through) => Ok(through),
+            Err(Stop::Failure(failure)) => Err(failure),
+            Err(Stop::Controller(error)) => Ok(conductor.trouble(&error)),
+        },
+    };
+    context.live.conductor = conductor;
+    answer
+}
+
+async fn go_on(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    work: Work,
+) -> Result<Through, Stop> {
+    match work {
+        Work::Refresh { seen } => refresh::refresh(context, conductor, login, seen).await,
+        Work::Migrate { timeout } => action::run_migration(context, conductor, login, timeout).await,
+        Work::Wake => wake::wake(context, conductor, login).await,
+        Work::Restore => wake::restored(context, conductor, login).await,
+    }
+}
+
+/// A note that we wrote, if it is one.
+fn noted<T: DeserializeOwned>(context: &Context<'_>, step: Step, name: &str) -> Option<T> {
+    let value = context.state.active()?.note(step, name)?;
+    serde_json::from_value::<Option<T>>(value.clone()).ok().flatten()
+}

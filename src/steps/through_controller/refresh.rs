@@ -1,0 +1,314 @@
+//! `juju refresh` of the target application: by channel or by revision, with its resources, until it has settled.
+
+use super::super::context::Context;
+use super::super::refresh::cannot_migrate;
+use super::{Conductor, Stop, Through, noted};
+use crate::controller::settled::{RefreshGoal, Settled, refreshed, resting, same_charm};
+use crate::controller::{
+    Change, Channel, CharmInfo, CharmOrigin, Code, Error, FullStatus, ModelLogin, NewResource, Reaction, Resolved,
+    Session, SetCharm, Time, blocking, resources_to_change,
+};
+use crate::migration::{Failure, Step};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The note of what was asked for, written before anything is sent; taken back when the controller refused.
+const ASKED: &str = "controller-refresh";
+
+/// The note of the moment at which the switch was answered, or seen.
+const SENT: &str = "controller-refreshed";
+
+/// What a unit may say of itself before and after: a refreshed application waits for its schema migration.
+const FINE: [&str; 4] = ["active", "waiting", "blocked", "unknown"];
+
+/// A refresh that has not settled by then is looked at by a person.
+const SETTLES_WITHIN: i64 = 900;
+
+/// What was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Asked {
+    application: String,
+    /// The charm before.
+    before: String,
+    /// The charm that was resolved.
+    url: String,
+    /// Its origin, as it was resolved.
+    origin: CharmOrigin,
+    channel: String,
+    units: usize,
+    /// The controller's clock.
+    at: Time,
+}
+
+/// Begins the refresh, or looks how far it is.
+pub(super) async fn refresh(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    seen: bool,
+) -> Result<Through, Stop> {
+    let asked: Option<Asked> = noted(context, Step::Refresh, ASKED);
+    match asked.filter(|asked| asked.application == context.applications.target.name) {
+        // Somebody else has made it.
+        None if seen => Ok(Through::Guided),
+        None => begin(context, conductor, login).await,
+        Some(asked) => look(context, conductor, login, &asked).await,
+    }
+}
+
+/// Everything that can be seen before anything is changed, and then the change.
+async fn begin(context: &mut Context<'_>, conductor: &mut Conductor, login: &ModelLogin) -> Result<Through, Stop> {
+    let name = context.applications.target.name.clone();
+    let status = conductor.status(login).await?;
+    let Some(application) = status.applications.get(&name) else {
+        return Ok(conductor.cannot(format!("the application {name} is not in this model")));
+    };
+    let session = conductor.session(login).await?;
+    if let Some(block) = blocking(&session.blocks().await?, Change::Alter) {
+        let why = format!("juju disable-command stops every change (\"{}\")", block.message);
+        return Ok(conductor.cannot(why));
+    }
+    match resting(&status, &name, &FINE) {
+        Settled::Yes => {}
+        Settled::NotYet(why) => return Ok(Through::AtWork(format!("before the refresh: {why}"))),
+        Settled::Stuck(why) => return Ok(conductor.cannot(why)),
+    }
+    let now = session.charm_url_origin(&name).await?;
+    if now.origin.source != "charm-hub" {
+        let why = format!("{name} has a local charm, {}, and only charms of Charmhub are refreshed from here", now.url);
+        return Ok(conductor.cannot(why));
+    }
+    if now.origin.is_unfinished() {
+        return Ok(Through::AtWork(format!("before the refresh: the charm of {name} is still being downloaded")));
+    }
+    let wanted = match context.request.channel.as_str() {
+        "" => application.charm_channel.clone(),
+        channel => channel.to_owned(),
+    };
+    let Some(channel) = Channel::read(&wanted) else {
+        return Ok(conductor.cannot(format!("the channel {wanted:?} cannot be read")));
+    };
+    let resolved = resolve(session, &now.url, &now.origin, &channel, context.request.revision).await?;
+    if !resolved.supported_bases.is_empty()
+        && !resolved.supported_bases.iter().any(|base| base.is_like(&now.origin.base))
+    {
+        let why = format!(
+            "{} does not run on {} {}, on which {name} is",
+            resolved.url, now.origin.base.name, now.origin.base.channel
+        );
+        return Ok(conductor.cannot(why));
+    }
+    fit(context, &resolved.url)?;
+    if same_charm(&resolved.url, &now.url) && Channel::read(&application.charm_channel) == Some(channel.clone()) {
+        let found = format!("{name} has {} already, the newest of {wanted}", now.url);
+        let cure = "give refresh (or migrate) the channel= or the revision= of a newer release";
+        return Err(Failure::operator("refresh the target application", found, cure).into());
+    }
+    let asked = Asked {
+        application: name,
+        before: now.url,
+        url: resolved.url,
+        origin: resolved.origin,
+        channel: wanted,
+        units: application.units.len(),
+        at: status.controller_timestamp,
+    };
+    context.note(Step::Refresh, SENT, Value::Null).await?;
+    context.note(Step::Refresh, ASKED, json!(asked)).await?;
+    send(context, conductor, login, &asked, &status).await
+}
+
+/// The charm that a channel or a revision means.
+async fn resolve(
+    session: &Session,
+    url: &str,
+    origin: &CharmOrigin,
+    channel: &Channel,
+    revision: u64,
+) -> Result<Resolved, Error> {
+    let plain = without_revision(url);
+    match i64::try_from(revision) {
+        Ok(revision) if revision > 0 => {
+            let by_revision = origin.by_revision(channel, revision);
+            session.resolve_charm(&format!("{plain}-{revision}"), &by_revision, true).await
+        }
+        _ => session.resolve_charm(plain, &origin.by_channel(channel), false).await,
+    }
+}
+
+/// `ch:amd64/kratos` of `ch:amd64/kratos-512`.
+fn without_revision(url: &str) -> &str {
+    match url.rsplit_once('-') {
+        Some((plain, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => plain,
+        _ => url,
+    }
+}
+
+/// A revision that could not run its own schema migration is known before it is there.
+fn fit(context: &Context<'_>, url: &str) -> Result<(), Failure> {
+    let revision = url.rsplit_once('-').and_then(|(_, revision)| revision.parse().ok()).unwrap_or_default();
+    let request = crate::migration::Request { revision, ..context.request.clone() };
+    match cannot_migrate(context.app(), &request) {
+        Some((sentence, _)) => Err(Failure::new(sentence, crate::migration::Class::Operator)),
+        None => Ok(()),
+    }
+}
+
+/// Sends what was asked for, from the beginning; each part of it may have been sent before.
+async fn send(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    asked: &Asked,
+    status: &FullStatus,
+) -> Result<Through, Stop> {
+    let on_kubernetes = status.model.kind == "caas";
+    let session = conductor.session(login).await?;
+    match switch(session, asked, on_kubernetes).await {
+        Ok(None) => {
+            context.note(Step::Refresh, SENT, json!(asked.url)).await?;
+            log::info!("the controller refreshes {} to {} ({})", asked.application, asked.url, asked.channel);
+            conductor.status_now(login).await?;
+            Ok(Through::AtWork(format!("{} is being refreshed to {}", asked.application, asked.url)))
+        }
+        // What was refused has changed nothing, so that a person may do something else instead.
+        Ok(Some(why)) => {
+            context.note(Step::Refresh, ASKED, Value::Null).await?;
+            Ok(conductor.cannot(why))
+        }
+        Err(error @ Error::Refused { .. }) if matches!(error.reaction(), Reaction::Person | Reaction::Stop) => {
+            context.note(Step::Refresh, ASKED, Value::Null).await?;
+            Err(error.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The calls of a refresh. Answers why the plan does not fit, before the application was touched.
+async fn switch(session: &Session, asked: &Asked, on_kubernetes: bool) -> Result<Option<String>, Error> {
+    let Asked { application, url, before, .. } = asked;
+    let origin = session.add_charm(url, &asked.origin).await?;
+    let info = session.charm_info(url).await?;
+    if on_kubernetes && session.charm_info(before).await?.meta.storage != info.meta.storage {
+        return Ok(Some(format!("{url} declares other storage than {before}, which Kubernetes does not allow")));
+    }
+    let mut resource_ids = BTreeMap::new();
+    let mut late = Vec::new();
+    for resource in outstanding(session, asked, &origin, &info).await? {
+        match session.add_pending_resource(application, url, &origin, &resource).await {
+            Ok(id) => drop(resource_ids.insert(resource.meta.name, id)),
+            // 4.0 does not know yet what only the new charm declares.
+            Err(error) if error.code() == Some(Code::NotFound) => late.push(resource),
+            Err(error) => return Err(error),
+        }
+    }
+    let risk = Channel::read(&asked.channel).map(|channel| channel.risk).unwrap_or_default();
+    let charm_origin = origin.clone();
+    session
+        .set_charm(&SetCharm {
+            application: application.clone(),
+            charm_url: url.clone(),
+            charm_origin,
+            channel: risk,
+            resource_ids,
+            force_base: false,
+        })
+        .await?;
+    for resource in late {
+        session.add_pending_resource(application, url, &origin, &resource).await?;
+    }
+    Ok(None)
+}
+
+/// The resources that still are the old charm's.
+async fn outstanding(
+    session: &Session,
+    asked: &Asked,
+    origin: &CharmOrigin,
+    info: &CharmInfo,
+) -> Result<Vec<NewResource>, Error> {
+    let now = session.resources(&asked.application).await?;
+    let offered = session.offered_resources(&asked.url, origin).await?;
+    Ok(resources_to_change(&info.meta, &now, &offered, &BTreeMap::new()))
+}
+
+/// How far the refresh is.
+async fn look(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    asked: &Asked,
+) -> Result<Through, Stop> {
+    let name = &asked.application;
+    let status = conductor.status(login).await?;
+    let Some(application) = status.applications.get(name) else {
+        return Ok(conductor.cannot(format!("the application {name} is not in this model any more")));
+    };
+    if !same_charm(&application.charm, &asked.url) {
+        if !same_charm(&application.charm, &asked.before) {
+            log::warn!("{name} has {}, which is not what was asked for here", application.charm);
+            context.note(Step::Refresh, ASKED, Value::Null).await?;
+            return Ok(Through::Guided);
+        }
+        return send(context, conductor, login, asked, &status).await;
+    }
+    if noted::<String>(context, Step::Refresh, SENT).is_none() {
+        // Whether the answer that did not come was a yes shows in what has changed.
+        let session = conductor.session(login).await?;
+        let info = session.charm_info(&asked.url).await?;
+        let origin = session.charm_url_origin(name).await?.origin;
+        if Channel::read(&application.charm_channel) != Channel::read(&asked.channel)
+            || !outstanding(session, asked, &origin, &info).await?.is_empty()
+        {
+            return send(context, conductor, login, asked, &status).await;
+        }
+        context.note(Step::Refresh, SENT, json!(asked.url)).await?;
+    }
+    settled(&status, asked)
+}
+
+/// Every unit has run the new charm's hooks.
+fn settled(status: &FullStatus, asked: &Asked) -> Result<Through, Stop> {
+    let name = &asked.application;
+    let runs_hooks = !same_charm(&asked.before, &asked.url);
+    let goal = RefreshGoal {
+        application: name,
+        charm_url: &asked.url,
+        channel: None,
+        asked_at: runs_hooks.then_some(asked.at),
+        units: asked.units,
+        workload_version: None,
+        fine: &FINE,
+    };
+    let show = || format!("juju status {name}");
+    Ok(match refreshed(status, &goal) {
+        Settled::Yes => Through::Done,
+        Settled::Stuck(why) => Through::Person(format!("the refresh to {} stands still: {why}", asked.url), show()),
+        Settled::NotYet(why) if is_late(status, asked) => {
+            let reason = format!("the refresh to {} has not settled for {SETTLES_WITHIN} s: {why}", asked.url);
+            Through::Person(reason, show())
+        }
+        Settled::NotYet(why) => Through::AtWork(format!("{name} is being refreshed to {}: {why}", asked.url)),
+    })
+}
+
+fn is_late(status: &FullStatus, asked: &Asked) -> bool {
+    match (status.controller_timestamp.0, asked.at.0) {
+        (Some(now), Some(then)) => now.as_second() - then.as_second() > SETTLES_WITHIN,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_revision;
+
+    #[test]
+    fn a_url_without_its_revision() {
+        assert_eq!(without_revision("ch:amd64/kratos-512"), "ch:amd64/kratos");
+        assert_eq!(without_revision("ch:amd64/kratos-new-7"), "ch:amd64/kratos-new");
+        assert_eq!(without_revision("ch:amd64/kratos"), "ch:amd64/kratos");
+    }
+}
