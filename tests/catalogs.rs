@@ -1,21 +1,48 @@
-//! Kratos' schema as recorded from databases that each release's own `migrate sql` created:
-//! builds it where no Kratos is needed.
+//! The apps' schemas as recorded from databases that each release's own `migrate sql` created:
+//! builds them where no server of the app is needed.
 
+use coordinator::apps::{App, KRATOS};
 use serde_json::Value;
 
-/// SQL that makes an empty database what release `version` makes of it.
+/// What was recorded: app, release, catalog.
+const RECORDED: [(&str, &str, &str); 9] = [
+    ("kratos", "1.0.0", include_str!("data/ory-catalogs/kratos-v1.0.0.json")),
+    ("kratos", "1.1.0", include_str!("data/ory-catalogs/kratos-v1.1.0.json")),
+    ("kratos", "1.3.1", include_str!("data/ory-catalogs/kratos-v1.3.1.json")),
+    ("kratos", "25.4.0", include_str!("data/ory-catalogs/kratos-v25.4.0.json")),
+    ("kratos", "26.2.0", include_str!("data/ory-catalogs/kratos-v26.2.0.json")),
+    ("hydra", "2.2.0", include_str!("data/ory-catalogs/hydra-v2.2.0.json")),
+    ("hydra", "2.3.0", include_str!("data/ory-catalogs/hydra-v2.3.0.json")),
+    ("hydra", "25.4.0", include_str!("data/ory-catalogs/hydra-v25.4.0.json")),
+    ("hydra", "26.2.0", include_str!("data/ory-catalogs/hydra-v26.2.0.json")),
+];
+
+fn recorded(app: &str, version: &str) -> Option<&'static str> {
+    RECORDED.iter().find(|known| (known.0, known.1) == (app, version)).map(|known| known.2)
+}
+
+/// Whether this release's catalog was recorded.
+pub fn is_recorded(app: &str, version: &str) -> bool {
+    recorded(app, version).is_some()
+}
+
+/// SQL that makes an empty database what release `version` of Kratos makes of it.
 pub fn kratos_schema(version: &str) -> String {
-    let text = match version {
-        "1.0.0" => include_str!("data/ory-catalogs/kratos-v1.0.0.json"),
-        "1.3.1" => include_str!("data/ory-catalogs/kratos-v1.3.1.json"),
-        "25.4.0" => include_str!("data/ory-catalogs/kratos-v25.4.0.json"),
-        "26.2.0" => include_str!("data/ory-catalogs/kratos-v26.2.0.json"),
-        other => panic!("no catalog of Kratos {other}"),
-    };
+    schema(&KRATOS, version)
+}
+
+/// SQL that makes an empty database what release `version` of `app` makes of it.
+pub fn schema(app: &App, version: &str) -> String {
+    let text = recorded(app.name, version).unwrap_or_else(|| panic!("no catalog of {} {version}", app.title));
     let catalog: Value = serde_json::from_str(text).unwrap();
     let (mut tables, mut keys, mut foreign_keys) = (String::new(), String::new(), String::new());
-    for extension in list(&catalog["extensions"]) {
-        tables += &format!("CREATE EXTENSION IF NOT EXISTS {};\n", extension.as_str().unwrap());
+    for extension in list(&catalog["extensions"]).filter(|extension| is_needed(extension, &catalog)) {
+        tables += &format!("CREATE EXTENSION IF NOT EXISTS \"{}\";\n", extension.as_str().unwrap());
+    }
+    for sequence in list(&catalog["sequences"]) {
+        let [name, kind] = ["name", "type"].map(|key| sequence[key].as_str().unwrap());
+        let [start, step] = ["start", "increment"].map(|key| sequence[key].as_i64().unwrap());
+        tables += &format!("CREATE SEQUENCE public.{name} AS {kind} START {start} INCREMENT {step};\n");
     }
     for (table, facts) in catalog["tables"].as_object().unwrap() {
         let columns: Vec<String> = list(&facts["columns"]).map(column).collect();
@@ -44,10 +71,20 @@ pub fn kratos_schema(version: &str) -> String {
     format!("{tables}{keys}{foreign_keys}{rows}")
 }
 
+/// A migration of Hydra's creates uuid-ossp and keeps nothing that uses it; it is not installed everywhere.
+fn is_needed(extension: &Value, catalog: &Value) -> bool {
+    let columns = catalog["tables"].as_object().unwrap().values().flat_map(|facts| list(&facts["columns"]));
+    let defaults: Vec<&str> = columns.filter_map(|facts| facts["default"].as_str()).collect();
+    extension != "uuid-ossp" || defaults.iter().any(|default| default.contains("uuid_"))
+}
+
 fn column(facts: &Value) -> String {
     let mut text = format!("{} {}", facts["name"].as_str().unwrap(), facts["type"].as_str().unwrap());
     if let Some(default) = facts["default"].as_str() {
         text += &format!(" DEFAULT {default}");
+    }
+    if let Some(expression) = facts["generated"].as_str() {
+        text += &format!(" GENERATED ALWAYS AS ({expression}) STORED");
     }
     if facts["not_null"] == true {
         text += " NOT NULL";

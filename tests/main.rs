@@ -18,5 +18,6 @@ mod lease;
 mod messages;
 mod postgres;
 mod preflight;
+mod roads;
 mod runbook;
 mod scenarios;

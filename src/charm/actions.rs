@@ -11,7 +11,7 @@ use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Verification, plan};
+use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Step, Verification, plan};
 use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
 use crate::steps::preflight::{End, Ends, Verdict};
 use crate::steps::{begin, preflight, refresh, sweep, verify};
@@ -250,11 +250,12 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
             _ => Goal::Flipped,
         },
     };
+    let (channel, revision) = charm(parameters, state);
     Request {
         settings: settings(parameters, gathered, state),
         with_refresh: matches!(name, "refresh" | "rehearse" | "migrate"),
-        channel: parameters.text("channel").to_owned(),
-        revision: parameters.number("revision"),
+        channel,
+        revision,
         keep_release: parameters.flag("keep-release"),
         migration_timeout: parameters.number("timeout"),
         keep_source_fenced: name != "finalize" || parameters.flag("keep-source-fenced"),
@@ -263,6 +264,16 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         abandon_messages: parameters.flag("abandon-queued-messages"),
         rehearse_again: parameters.flag("again"),
         ..Request::plain(name, goal)
+    }
+}
+
+/// The channel and the revision to refresh to. Asked for again without them, what was asked for stays until it is made.
+fn charm(parameters: &Parameters, state: &State) -> (String, u64) {
+    let given = (parameters.text("channel").to_owned(), parameters.number("revision"));
+    let under_way = state.active().is_some_and(|run| !run.is_done(Step::Refresh));
+    match state.request.as_ref().or(state.last_request.as_ref()) {
+        Some(last) if given == (String::new(), 0) && under_way => (last.channel.clone(), last.revision),
+        _ => given,
     }
 }
 

@@ -49,7 +49,13 @@ impl Controller {
             Ok(content) => content,
             Err(error) if error.kind == Kind::NotGranted => return Ok(Self::Unusable(not_granted(context, uri))),
             Err(error) if error.kind == Kind::NotFound => return Ok(Self::Unusable(not_there(context))),
-            Err(error) => return Err(error),
+            Err(error) if error.kind == Kind::Outside => return Err(error),
+            // Whatever else is wrong with it is no reason to fail a hook: the steps are guided meanwhile.
+            Err(error) => {
+                let sentence =
+                    format!("cannot use the option controller-credentials: {error}; it is read again at every hook");
+                return Ok(Self::Unusable(Lacking::passing(sentence)));
+            }
         };
         Ok(match login(context, config, uri, &content) {
             Ok(login) => Self::Given(login),
@@ -120,8 +126,10 @@ fn login(
         );
         return Err(Lacking { commands: vec![command], ..Lacking::person(sentence) });
     };
+    let mut addresses = context.api_addresses.clone();
+    addresses.sort_unstable();
     Ok(ModelLogin {
-        addresses: context.api_addresses.clone(),
+        addresses,
         ca,
         model_uuid: context.model_uuid.clone(),
         username,

@@ -186,9 +186,11 @@ fn keep_worker(context: &Context, gathered: &Gathered, state: Option<&State>) ->
         return control::stop(&context.charm_dir);
     }
     let (Ok(world), Some(_)) = (&gathered.world, state) else { return Ok(()) };
-    // A copy, or its comparison, would have to begin again.
+    // A copy or a comparison would have to begin again, or could not; and users may be waiting.
     let busy = state.and_then(State::active).is_some_and(|run| {
-        [Step::Copy, Step::Prove].into_iter().any(|step| run.status(step) == migration::Status::Doing)
+        let long = [Step::Copy, Step::Prove, Step::FollowBack, Step::Verify];
+        let doing = long.into_iter().any(|step| run.status(step) == migration::Status::Doing);
+        doing || run.awaits_comparison() || matches!(run.phase, Phase::Fenced | Phase::Drained | Phase::Reversing)
     });
     let handover = Handover {
         world: world.clone(),

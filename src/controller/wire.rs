@@ -17,6 +17,13 @@ where
 #[serde(transparent)]
 pub struct Time(pub Option<jiff::Timestamp>);
 
+impl Time {
+    /// Whole seconds from another moment to this one; `None` where one of them is "never".
+    pub fn seconds_since(self, earlier: Self) -> Option<i64> {
+        Some(self.0?.as_second() - earlier.0?.as_second())
+    }
+}
+
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text: Option<String> = Option::deserialize(deserializer)?;

@@ -43,7 +43,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
                 return waiting;
             }
             if still_migrates(context, &source, &context.world.target("fence").await?).await?
-                && let Some(waiting) = super::migrate::must_restart(context).await
+                && let Some(waiting) = super::migrate::must_restart(context).await?
             {
                 return waiting;
             }

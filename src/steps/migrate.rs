@@ -4,7 +4,7 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::through_controller::{self, Work};
 use super::{follow, messages, observe, prepare};
-use crate::apps::{self, Health, Recognised};
+use crate::apps::{self, Health, Kind, Recognised};
 use crate::migration::plan::LATE_ROWS_FIT;
 use crate::migration::{Failure, Order, Record, Rehearsed, Run, Status, Step};
 use crate::postgres::fence::{self, FenceState, OpenOnlyIf, Opening};
@@ -57,7 +57,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         ));
     }
     if !is_open(context).await? {
-        if let Some(waiting) = not_quiet(context).await {
+        if let Some(waiting) = not_quiet(context).await? {
             return waiting;
         }
         if context.run()?.order == Order::Documented {
@@ -155,7 +155,8 @@ async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, 
         p.waiting = None;
         p.text = "looking whether the schema migration has ended".to_owned();
     });
-    if is_running(context, &session).await? {
+    // A task of ours that ended well tells more than who is connected.
+    if context.live.looks_after_task == 0 && is_running(context, &session).await? {
         return Ok(None);
     }
     tokio::time::sleep(SETTLES).await;
@@ -268,31 +269,40 @@ pub async fn settle(context: &mut Context<'_>) -> Result<Option<Answer>, Failure
 
 /// The target's server may still run as before a rollback or a rehearsal's end. Known before the fence, that is no matter
 /// for an outage.
-pub async fn must_restart(context: &Context<'_>) -> Option<Answer> {
-    match observe::target_health(context).await {
-        Health::Ready { version } if serves_new_release(context, &version).await => Some(wait(
-            format!(
-                "the target's server still runs as before a rollback or a rehearsal's end (release {version}) and could \
-                 write; restart it, so that it finds its schema old and waits"
-            ),
-            observe::restart_command(context),
-        )),
-        _ => None,
-    }
+///
+/// # Errors
+/// The journal's.
+pub async fn must_restart(context: &mut Context<'_>) -> Result<Option<Answer>, Failure> {
+    let version = match observe::target_health(context).await {
+        Health::Ready { version } if serves_new_release(context, &version).await => version,
+        _ => return Ok(None),
+    };
+    let through = match context.app().kind {
+        Kind::Kratos => through_controller::attempt(context, Work::Restart).await?.answer(context),
+        Kind::Hydra => Err(None),
+    };
+    let typed = || {
+        let reason = format!(
+            "the target's server still runs as before a rollback or a rehearsal's end (release {version}) and could write; \
+             restart it, so that it finds its schema old and waits"
+        );
+        wait(reason, observe::restart_command(context))
+    };
+    Ok(Some(through.unwrap_or_else(|_| typed())))
 }
 
 /// The target may be opened only while its own server cannot write.
-async fn not_quiet(context: &Context<'_>) -> Option<Answer> {
-    if let Some(waiting) = must_restart(context).await {
-        return Some(waiting);
+async fn not_quiet(context: &mut Context<'_>) -> Result<Option<Answer>, Failure> {
+    if let Some(waiting) = must_restart(context).await? {
+        return Ok(Some(waiting));
     }
-    match observe::target_health(context).await {
+    Ok(match observe::target_health(context).await {
         Health::Down(_) | Health::NotReady { .. } => None,
         Health::Ready { version } => Some(wait(
             format!("the target application {} still serves release {version}", context.applications.target.name),
             super::refresh::command(context),
         )),
-    }
+    })
 }
 
 /// The refresh was made already: another one would change nothing.

@@ -2,6 +2,7 @@
 
 use super::context::{Answer, Context, Outcome};
 use super::observe;
+use super::through_controller;
 use crate::migration::{Failure, Step};
 use crate::postgres::names::{PREFIX, TableName};
 use crate::postgres::publication::PublishedTable;
@@ -93,6 +94,10 @@ pub async fn close_target(context: &mut Context<'_>, step: Step) -> Result<Strin
 /// # Errors
 /// The servers'; a finding when something stays.
 pub async fn undo(context: &mut Context<'_>) -> Answer {
+    // An option of the target application that was touched on the way, too.
+    if let Some(answer) = through_controller::restore(context).await? {
+        return answer;
+    }
     let source = context.world.source("undo").await?;
     let target = context.world.target("undo").await?;
     publication::drop_publication(&source, &forward(context)?).await?;

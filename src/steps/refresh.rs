@@ -3,7 +3,7 @@
 
 use super::context::{Answer, Context, Outcome, wait};
 use super::observe;
-use super::through_controller::{self, Work};
+use super::through_controller::{self, Shown, Work};
 use crate::apps::revisions::{Fit, unfit};
 use crate::apps::{App, Health, Kind, Recognised};
 use crate::migration::{Failure, Request};
@@ -22,13 +22,14 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         let release = keepable(context).await?.map_err(|found| unlike(context, found))?;
         return Ok(Outcome::Done(json!({"evidence": format!("the target keeps the source's release, {release}")})));
     }
-    let shown = evidence(context).await?;
-    let through = through_controller::attempt(context, Work::Refresh { seen: shown.is_some() }).await?;
+    let (shown, evidence) = evidence(context).await?;
+    let through = through_controller::attempt(context, Work::Refresh { shown }).await?;
     let refused = match through.answer(context) {
         Ok(answer) => return answer,
         Err(why) => why.map(|why| format!("; {why}")).unwrap_or_default(),
     };
-    if let Some(output) = shown {
+    let unproven = shown == Shown::Perhaps && !refused.is_empty() && through_controller::is_asked(context);
+    if let Some(output) = evidence.filter(|_| !unproven) {
         return Ok(Outcome::Done(output));
     }
     wait(
@@ -42,7 +43,7 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
 }
 
 /// What shows from outside that the target application was refreshed, as the step's output.
-async fn evidence(context: &Context<'_>) -> Result<Option<Value>, Failure> {
+async fn evidence(context: &Context<'_>) -> Result<(Shown, Option<Value>), Failure> {
     let source = observe::recognise(context.app(), &context.world.source("refresh").await?).await?;
     let target = observe::recognise(context.app(), &context.world.target("refresh").await?).await?;
     let release = |recognised: &Recognised| match recognised {
@@ -50,7 +51,7 @@ async fn evidence(context: &Context<'_>) -> Result<Option<Value>, Failure> {
         _ => None,
     };
     if release(&source) != release(&target) {
-        return Ok(Some(json!({"evidence": format!("the target's database has {target}")})));
+        return Ok((Shown::Yes, Some(json!({"evidence": format!("the target's database has {target}")}))));
     }
     let health = observe::target_health(context).await;
     let evidence = match (&health, &source) {
@@ -59,13 +60,19 @@ async fn evidence(context: &Context<'_>) -> Result<Option<Value>, Failure> {
         (Health::NotReady { pending }, _) => Some(format!("the target's server waits: {pending}")),
         (Health::Down(_), _) => Some("the target's server is down and its schema is unchanged".to_owned()),
     };
-    Ok(evidence.map(|evidence| {
+    let shown = match (&evidence, &health) {
+        (None, _) => Shown::No,
+        (Some(_), Health::Down(_)) => Shown::Perhaps,
+        (Some(_), _) => Shown::Yes,
+    };
+    let output = evidence.map(|evidence| {
         let mut output = json!({"evidence": evidence});
         if matches!((context.app().kind, &health), (Kind::Hydra, Health::Down(_))) {
             output[UNSEEN] = json!(true);
         }
         output
-    }))
+    });
+    Ok((shown, output))
 }
 
 /// The release that the target can keep: it must run the source's, with its schema. Else what was found.

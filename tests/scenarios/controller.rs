@@ -316,3 +316,18 @@ fn what_stands_still_is_told_and_what_was_taken_away_is_typed() {
     expect(model, "rollback", &[], "done");
     rig::close(&stage, End::Source);
 }
+
+#[test]
+fn after_a_rehearsal_the_server_is_restarted_without_a_person_too() {
+    let (stage, api) = given("controller-rehearsed");
+    let model = &stage.model;
+    expect(model, "migrate", &[("channel", "0.4/stable"), ("until", "following"), ("wait", "120")], "done");
+    expect(model, "rehearse", &[("wait", "120")], "done");
+    assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
+    let migrated = migrate(&stage);
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
+    assert_eq!(api.times_done("Action.EnqueueOperation"), 2);
+    assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
+    modest(&api);
+    rig::close(&stage, End::Target);
+}

@@ -8,7 +8,7 @@ use super::context::{Answer, Context, Outcome, wait};
 use super::through_controller::{self, Work};
 use super::{migrate, observe};
 use crate::apps::{Health, Kind, Readable};
-use crate::migration::{Failure, Step};
+use crate::migration::{Failure, Order, Step};
 use crate::postgres::names::TableName;
 use crate::postgres::{Error, Session};
 use serde_json::json;
@@ -43,7 +43,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             format!("juju run {}{name}/leader run-migration", context.applications.target.model_flag()),
         );
     }
-    if let Some(answer) = through_controller::restore(context).await? {
+    // Where users wait, a touched option waits for the end of the run.
+    let outage = context.run()?.order == Order::Documented && !context.run()?.rehearsing;
+    if !outage && let Some(answer) = through_controller::restore(context).await? {
         return answer;
     }
     let mut warnings = Vec::new();

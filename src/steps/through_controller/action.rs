@@ -1,7 +1,7 @@
 //! The target application's `run-migration`, asked for once and followed to its end.
 
 use super::super::context::Context;
-use super::{Conductor, Stop, Through, noted};
+use super::{Conductor, FINE, Stop, Through, noted};
 use crate::controller::settled::{Settled, resting};
 use crate::controller::{ModelLogin, OperationFilter, Scalar, Session, Task, TaskStatus, Time};
 use crate::migration::{Failure, Step};
@@ -16,9 +16,6 @@ const ASKED: &str = "controller-run-migration";
 
 /// The note of the task that came of it.
 const TASK: &str = "controller-task";
-
-/// What a unit may say of itself before its schema is migrated.
-const FINE: [&str; 4] = ["active", "waiting", "blocked", "unknown"];
 
 /// The schema shows what a task that ended well has done within this many looks.
 const SHOWS_WITHIN: u32 = 30;
@@ -59,6 +56,8 @@ impl Noted {
 /// # Errors
 /// The journal's.
 pub async fn forget(context: &mut Context<'_>) -> Result<(), Failure> {
+    context.live.looks_after_task = 0;
+    super::wake::spend(context).await?;
     for name in [ASKED, TASK] {
         if noted::<Value>(context, Step::Migrate, name).is_some() {
             context.note(Step::Migrate, name, Value::Null).await?;

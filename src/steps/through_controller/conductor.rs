@@ -19,20 +19,31 @@ const SOON: Duration = Duration::from_secs(1);
 /// And after what a person or time must mend first.
 const LATER: Duration = Duration::from_secs(10);
 
+/// A controller that does not answer for this long is not waited for alone.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A session, kept from one look to the next.
 #[derive(Default)]
 pub struct Conductor {
     session: Option<Session>,
     status: Option<(Instant, FullStatus)>,
-    /// Until when nothing is asked, and what is said meanwhile.
-    pause: Option<(Instant, Through)>,
+    /// What is being done, and for which request: what is said of one is no answer to another.
+    about: Option<About>,
+    /// Until when nothing is asked about this, and what is said meanwhile.
+    pause: Option<(Instant, About, Through)>,
+    /// Since when nothing but trouble that passes was met.
+    troubled: Option<Instant>,
 }
 
+/// A kind of work, and the request that wants it.
+pub(super) type About = (std::mem::Discriminant<super::Work>, i64);
+
 impl Conductor {
-    /// What was said last, while nothing is asked.
-    pub(super) fn pauses(&mut self) -> Option<Through> {
-        self.pause = self.pause.take().filter(|(until, _)| Instant::now() < *until);
-        self.pause.as_ref().map(|(_, said)| said.clone())
+    /// Begins to work on something; answers what was said last of it, while nothing is asked.
+    pub(super) fn begin(&mut self, about: About) -> Option<Through> {
+        self.about = Some(about);
+        self.pause = self.pause.take().filter(|(until, of, _)| *of == about && Instant::now() < *until);
+        self.pause.as_ref().map(|(_, _, said)| said.clone())
     }
 
     /// What an error comes to, and for how long.
@@ -43,7 +54,14 @@ impl Conductor {
         if matches!(error, Error::Login { .. }) {
             self.session = None;
         }
+        if error.reaction() != Reaction::Retry {
+            self.troubled = None;
+        }
         match error.reaction() {
+            // A person may do it meanwhile.
+            Reaction::Retry if self.troubled.get_or_insert_with(Instant::now).elapsed() > PATIENCE => {
+                self.pause(LATER, Through::Cannot(error.to_string()))
+            }
             Reaction::Retry => self.pause(SOON, Through::AtWork(error.to_string())),
             Reaction::Pause => self.pause(LATER, Through::AtWork(error.to_string())),
             Reaction::Person | Reaction::Stop => self.pause(LATER, Through::Cannot(error.to_string())),
@@ -52,7 +70,7 @@ impl Conductor {
 
     /// Asks nothing for a while.
     fn pause(&mut self, how_long: Duration, said: Through) -> Through {
-        self.pause = Some((Instant::now() + how_long, said.clone()));
+        self.pause = self.about.map(|about| (Instant::now() + how_long, about, said.clone()));
         said
     }
 
@@ -79,6 +97,7 @@ impl Conductor {
         }
         let status = self.session(login).await?.full_status().await?;
         self.status = Some((Instant::now(), status.clone()));
+        self.troubled = None;
         Ok(status)
     }
 

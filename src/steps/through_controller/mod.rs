@@ -11,6 +11,7 @@ mod wake;
 
 pub use action::forget;
 pub use conductor::Conductor;
+pub use refresh::is_asked;
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};
@@ -19,6 +20,11 @@ use crate::migration::{Failure, Step};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use wake::Wanted;
+
+/// What a unit of the target application may say of itself between its steps: a refreshed one waits for its schema
+/// migration.
+const FINE: [&str; 4] = ["active", "waiting", "blocked", "unknown"];
 
 /// Between two looks at what the controller's model shows.
 const LOOK: Duration = Duration::from_secs(1);
@@ -65,13 +71,24 @@ impl Through {
     }
 }
 
+/// What shows of a refresh without asking the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    No,
+    /// The server is down, as one is that was refreshed and waits; others are, too.
+    Perhaps,
+    /// Another release's server or schema.
+    Yes,
+}
+
 /// What is asked of the controller.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
-    /// The target application's refresh. `seen` when it shows from outside that one was made.
+    /// The target application's refresh.
     Refresh {
-        /// Whether it shows.
-        seen: bool,
+        /// Whether it shows from outside that one was made, or only seems so.
+        shown: Shown,
     },
     /// The target application's `run-migration`, with so many seconds.
     Migrate {
@@ -80,6 +97,8 @@ pub enum Work {
     },
     /// A hook for a Kratos that waits for its next one before it starts its server.
     Wake,
+    /// A hook for a Kratos whose server has to begin anew.
+    Restart,
     /// The option that woke it gets its old value back.
     Restore,
 }
@@ -119,8 +138,13 @@ pub async fn attempt(context: &mut Context<'_>, work: Work) -> Result<Through, F
         let why = format!("the coordinator may not change the model {model}, in which {} is", target.name);
         return Ok(Through::Cannot(why));
     }
+    if target.name.is_empty() || target.name == context.applications.source.name {
+        let why = format!("source and target are both told to be the application {:?}", target.name);
+        return Ok(Through::Cannot(why));
+    }
+    let about = (std::mem::discriminant(&work), context.state.request_seq);
     let mut conductor = std::mem::take(&mut context.live.conductor);
-    let answer = match conductor.pauses() {
+    let answer = match conductor.begin(about) {
         Some(said) => Ok(said),
         None => match go_on(context, &mut conductor, login, work).await {
             Ok(through) => Ok(through),
@@ -139,9 +163,10 @@ async fn go_on(
     work: Work,
 ) -> Result<Through, Stop> {
     match work {
-        Work::Refresh { seen } => refresh::refresh(context, conductor, login, seen).await,
+        Work::Refresh { shown } => refresh::refresh(context, conductor, login, shown).await,
         Work::Migrate { timeout } => action::run_migration(context, conductor, login, timeout).await,
-        Work::Wake => wake::wake(context, conductor, login).await,
+        Work::Wake => wake::wake(context, conductor, login, Wanted::Start).await,
+        Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
     }
 }

@@ -2,11 +2,11 @@
 
 use super::super::context::Context;
 use super::super::refresh::cannot_migrate;
-use super::{Conductor, Stop, Through, noted};
+use super::{Conductor, FINE, Shown, Stop, Through, noted};
 use crate::controller::settled::{RefreshGoal, Settled, refreshed, resting, same_charm};
 use crate::controller::{
-    Change, Channel, CharmInfo, CharmOrigin, Code, Error, FullStatus, ModelLogin, NewResource, Reaction, Resolved,
-    Session, SetCharm, Time, blocking, resources_to_change,
+    Change, Channel, CharmInfo, CharmOrigin, Code, Error, FullStatus, Generation, ModelLogin, NewResource, Reaction,
+    Resolved, Session, SetCharm, Time, blocking, resources_to_change,
 };
 use crate::migration::{Failure, Step};
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,6 @@ const ASKED: &str = "controller-refresh";
 
 /// The note of the moment at which the switch was answered, or seen.
 const SENT: &str = "controller-refreshed";
-
-/// What a unit may say of itself before and after: a refreshed application waits for its schema migration.
-const FINE: [&str; 4] = ["active", "waiting", "blocked", "unknown"];
 
 /// A refresh that has not settled by then is looked at by a person.
 const SETTLES_WITHIN: i64 = 900;
@@ -37,6 +34,8 @@ struct Asked {
     /// Its origin, as it was resolved.
     origin: CharmOrigin,
     channel: String,
+    /// What the operator wrote: another wish is another refresh.
+    wish: (String, u64),
     units: usize,
     /// The controller's clock.
     at: Time,
@@ -47,19 +46,34 @@ pub(super) async fn refresh(
     context: &mut Context<'_>,
     conductor: &mut Conductor,
     login: &ModelLogin,
-    seen: bool,
+    shown: Shown,
 ) -> Result<Through, Stop> {
     let asked: Option<Asked> = noted(context, Step::Refresh, ASKED);
-    match asked.filter(|asked| asked.application == context.applications.target.name) {
+    let wish = wish(context);
+    match asked.filter(|asked| asked.application == context.applications.target.name && asked.wish == wish) {
         // Somebody else has made it.
-        None if seen => Ok(Through::Guided),
-        None => begin(context, conductor, login).await,
-        Some(asked) => look(context, conductor, login, &asked).await,
+        None if shown == Shown::Yes => Ok(Through::Guided),
+        None => begin(context, conductor, login, shown).await,
+        Some(asked) => look(context, conductor, login, &asked, shown).await,
     }
 }
 
+fn wish(context: &Context<'_>) -> (String, u64) {
+    (context.request.channel.clone(), context.request.revision)
+}
+
+/// Whether a refresh was asked for: what shows from outside is then not believed before it has settled.
+pub fn is_asked(context: &Context<'_>) -> bool {
+    noted::<Asked>(context, Step::Refresh, ASKED).is_some()
+}
+
 /// Everything that can be seen before anything is changed, and then the change.
-async fn begin(context: &mut Context<'_>, conductor: &mut Conductor, login: &ModelLogin) -> Result<Through, Stop> {
+async fn begin(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    shown: Shown,
+) -> Result<Through, Stop> {
     let name = context.applications.target.name.clone();
     let status = conductor.status(login).await?;
     let Some(application) = status.applications.get(&name) else {
@@ -102,6 +116,9 @@ async fn begin(context: &mut Context<'_>, conductor: &mut Conductor, login: &Mod
     }
     fit(context, &resolved.url)?;
     if same_charm(&resolved.url, &now.url) && Channel::read(&application.charm_channel) == Some(channel.clone()) {
+        if shown == Shown::Perhaps {
+            return Ok(Through::Guided);
+        }
         let found = format!("{name} has {} already, the newest of {wanted}", now.url);
         let cure = "give refresh (or migrate) the channel= or the revision= of a newer release";
         return Err(Failure::operator("refresh the target application", found, cure).into());
@@ -112,6 +129,7 @@ async fn begin(context: &mut Context<'_>, conductor: &mut Conductor, login: &Mod
         url: resolved.url,
         origin: resolved.origin,
         channel: wanted,
+        wish: wish(context),
         units: application.units.len(),
         at: status.controller_timestamp,
     };
@@ -178,7 +196,11 @@ async fn send(
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             Ok(conductor.cannot(why))
         }
-        Err(error @ Error::Refused { .. }) if matches!(error.reaction(), Reaction::Person | Reaction::Stop) => {
+        // On 4.0 its resources may be in use already: then nothing else is taken for the refresh.
+        Err(error @ Error::Refused { .. })
+            if matches!(error.reaction(), Reaction::Person | Reaction::Stop)
+                && conductor.session(login).await?.generation() == Generation::Three =>
+        {
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             Err(error.into())
         }
@@ -240,6 +262,7 @@ async fn look(
     conductor: &mut Conductor,
     login: &ModelLogin,
     asked: &Asked,
+    shown: Shown,
 ) -> Result<Through, Stop> {
     let name = &asked.application;
     let status = conductor.status(login).await?;
@@ -247,7 +270,8 @@ async fn look(
         return Ok(conductor.cannot(format!("the application {name} is not in this model any more")));
     };
     if !same_charm(&application.charm, &asked.url) {
-        if !same_charm(&application.charm, &asked.before) {
+        let sent = noted::<String>(context, Step::Refresh, SENT).is_some();
+        if sent || !same_charm(&application.charm, &asked.before) {
             log::warn!("{name} has {}, which is not what was asked for here", application.charm);
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             return Ok(Through::Guided);
@@ -266,11 +290,11 @@ async fn look(
         }
         context.note(Step::Refresh, SENT, json!(asked.url)).await?;
     }
-    settled(&status, asked)
+    settled(&status, asked, shown)
 }
 
 /// Every unit has run the new charm's hooks.
-fn settled(status: &FullStatus, asked: &Asked) -> Result<Through, Stop> {
+fn settled(status: &FullStatus, asked: &Asked, shown: Shown) -> Result<Through, Stop> {
     let name = &asked.application;
     let runs_hooks = !same_charm(&asked.before, &asked.url);
     let goal = RefreshGoal {
@@ -284,7 +308,12 @@ fn settled(status: &FullStatus, asked: &Asked) -> Result<Through, Stop> {
     };
     let show = || format!("juju status {name}");
     Ok(match refreshed(status, &goal) {
-        Settled::Yes => Through::Done,
+        // A unit may rest on the old code for seconds: the new server, or none, is the proof.
+        Settled::Yes if shown != Shown::No => Through::Done,
+        Settled::Yes if is_late(status, asked) => {
+            Through::Person(format!("{name} has {}, and still runs the source's release", asked.url), show())
+        }
+        Settled::Yes => Through::AtWork(format!("{name} has {}; its server is still the old one", asked.url)),
         Settled::Stuck(why) => Through::Person(format!("the refresh to {} stands still: {why}", asked.url), show()),
         Settled::NotYet(why) if is_late(status, asked) => {
             let reason = format!("the refresh to {} has not settled for {SETTLES_WITHIN} s: {why}", asked.url);
@@ -295,10 +324,7 @@ fn settled(status: &FullStatus, asked: &Asked) -> Result<Through, Stop> {
 }
 
 fn is_late(status: &FullStatus, asked: &Asked) -> bool {
-    match (status.controller_timestamp.0, asked.at.0) {
-        (Some(now), Some(then)) => now.as_second() - then.as_second() > SETTLES_WITHIN,
-        _ => false,
-    }
+    status.controller_timestamp.seconds_since(asked.at).is_some_and(|seconds| seconds > SETTLES_WITHIN)
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct Settings {
     pub methods: Methods,
     /// The document of its identity schema; without one it is [`identity_schema`].
     pub identity_schema: Option<Value>,
+    /// How much it logs, where that is not its own default.
+    pub log_level: Option<String>,
 }
 
 /// What users can log in with, and how they come back in.
@@ -87,7 +89,7 @@ impl ory::Application for App {
             session["whoami"] = json!({"required_aal": "aal1"});
             secrets["default"] = json!(["a-secret-for-codes-that-both-sides-share"]);
         }
-        json!({
+        let mut configuration = json!({
             "serve": serve,
             "identity": {
                 "default_schema_id": "default",
@@ -98,7 +100,11 @@ impl ory::Application for App {
             "secrets": secrets,
             "courier": {"smtp": {"connection_uri": format!("smtp://127.0.0.1:{smtp_port}/?disable_starttls=true")}},
             "hashers": {"algorithm": "bcrypt", "bcrypt": {"cost": 4}},
-        })
+        });
+        if let Some(level) = &settings.log_level {
+            configuration["log"] = json!({"level": level});
+        }
+        configuration
     }
 
     fn arguments(settings: &Settings) -> &'static [&'static str] {

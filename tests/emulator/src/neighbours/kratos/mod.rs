@@ -85,7 +85,10 @@ impl KratosApp {
                 },
             );
         }
-        workload.servers().ensure_serving(&unit, workload.release(), &credentials.dsn, &Settings::default())?;
+        // Another level is another configuration, with which the real charm restarts its service, too.
+        let log_level = context.config()?.get("log_level").and_then(Value::as_str).map(str::to_owned);
+        let settings = Settings { log_level, ..Settings::default() };
+        workload.servers().ensure_serving(&unit, workload.release(), &credentials.dsn, &settings)?;
         context.status_set("active", "")
     }
 
