@@ -10,6 +10,7 @@ use coordinator::postgres::survey::Standby;
 use coordinator::steps::identity_documents::{Change, Effect, Read, Tally};
 use coordinator::steps::preflight::contents::{Counted, Orphans};
 use coordinator::steps::preflight::documents::Looked;
+use coordinator::steps::preflight::model::{Configured, Model, Seen};
 use coordinator::steps::preflight::{Facts, Look, Side};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -132,6 +133,20 @@ fn no_such_order(look: &mut Look) {
 pub type Imagined = (fn(&mut Facts), Expected);
 
 pub const IMAGINED: &[Imagined] = &[
+    (
+        unseen_model,
+        Expected::warns("controller", "user name or password are wrong", "or refresh the target application"),
+    ),
+    (frozen_model, Expected::warns("controller", "(\"freeze until Monday\")", "juju enable-command")),
+    (
+        frozen_model,
+        Expected::warns(
+            "configuration",
+            "kratos-new lacks smtp (mail); kratos-new lacks logging (loki); kratos-new has other values of dev; only one of \
+             kratos and kratos-new has an own oci-image",
+            "juju config kratos-new, juju integrate kratos-new",
+        ),
+    ),
     (clock, Expected::warns("clocks", "the servers' clocks are 60 s apart", "time synchronisation")),
     (copy, Expected::warns("two-databases", "one was made from a physical copy of the other", "deployed fresh")),
     (ancient, Expected::fails("target-application", "runs 0.13.0, a release that is not known", "refresh coordinator")),
@@ -326,6 +341,29 @@ fn under_patroni(facts: &mut Facts) {
 
 fn old_target(facts: &mut Facts) {
     facts.target.survey.identity.version_num = 140_020;
+}
+
+fn unseen_model(facts: &mut Facts) {
+    facts.model = Model::Unseen("cannot log in to the Juju controller: user name or password are wrong".to_owned());
+}
+
+/// A model in which every change is switched off, and a target that lacks what the source has.
+fn frozen_model(facts: &mut Facts) {
+    let end = |application: &str, name: &str| json!({"application": application, "name": name});
+    let relations = [("loki", "logging"), ("mail", "smtp"), ("pg", "pg-database")]
+        .map(|(other, endpoint)| json!({"endpoints": [end("kratos", endpoint), end(other, "provider")]}));
+    let configured = |name: &str, dev: bool, origin: &str| Configured {
+        name: name.to_owned(),
+        application: serde_json::from_value(json!({"config": {"dev": {"value": dev}}})).unwrap(),
+        resources: serde_json::from_value(json!({"resources": [{"name": "oci-image", "origin": origin}]})).unwrap(),
+    };
+    facts.model = Model::Seen(Box::new(Seen {
+        user: "migrator".to_owned(),
+        juju: "4.0.14".to_owned(),
+        status: serde_json::from_value(json!({"relations": relations})).unwrap(),
+        blocks: serde_json::from_value(json!([{"type": "BlockChange", "message": "freeze until Monday"}])).unwrap(),
+        pair: Some((configured("kratos", true, "upload"), configured("kratos-new", false, "store"))),
+    }));
 }
 
 fn impatient_target(facts: &mut Facts) {

@@ -45,18 +45,23 @@ pub struct Seen {
     pub user: String,
     /// The controller's release.
     pub juju: String,
-    status: FullStatus,
-    blocks: Vec<Block>,
-    /// Both applications, where both are in this model.
-    pair: Option<(Configured, Configured)>,
+    /// Everything.
+    pub status: FullStatus,
+    /// What administrators switched off.
+    pub blocks: Vec<Block>,
+    /// Source and target, where both are in this model.
+    pub pair: Option<(Configured, Configured)>,
 }
 
 /// An application as it is configured.
 #[derive(Clone, Debug)]
-struct Configured {
-    name: String,
-    application: ApplicationConfig,
-    resources: ApplicationResources,
+pub struct Configured {
+    /// Its name.
+    pub name: String,
+    /// Charm and options.
+    pub application: ApplicationConfig,
+    /// Its resources.
+    pub resources: ApplicationResources,
 }
 
 /// Looks at the model, if we may.
