@@ -84,6 +84,8 @@ fn the_source_switches_over_while_following_and_fails_over_in_the_outage() {
     heard(&writers);
     rig.reach_with(Goal::Following, &settings());
     rig.migrate_schema(&settings());
+    // A member that has not come back from the switchover yet would elect nobody.
+    patroni.wait_healthy().unwrap();
     rig.reach_with(Goal::Drained, &settings());
     rig.write_source().unwrap_err();
     // The fence goes over to the new primary with everything else; the drain proves nothing about it any more.
