@@ -5,21 +5,11 @@ use super::closing::Played;
 use super::hold;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
-use controller_peer::{Access, BlockKind, Fault, Mode, Received};
+use controller_peer::{Access, BlockKind, Fault, Mode};
 use emulator::stage::{CREDENTIALS, Stage, StageOptions, USER};
 use emulator::{ActionResult, Api, Candidate, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What changes the model.
-const CHANGES: [&str; 6] = [
-    "Application.SetCharm",
-    "Application.SetConfigs",
-    "Action.EnqueueOperation",
-    "Resources.AddPendingResources",
-    "Application.AddRelation",
-    "Application.DestroyRelation",
-];
 
 /// A stage with credentials, on which no hook comes by itself for an hour: what starts a migrated Kratos is the
 /// coordinator's touch.
@@ -49,12 +39,6 @@ fn migrate(stage: &Played) -> ActionResult {
     last
 }
 
-/// Which changes were sent and done, in order.
-fn changes(api: &Api) -> Vec<String> {
-    let done = |received: &Received| received.error.is_none() && CHANGES.contains(&received.call.as_str());
-    api.received().into_iter().filter(done).map(|received| received.call).collect()
-}
-
 /// No call needs more than `write`, and the audit log knows who called.
 fn modest(api: &Api) {
     // Who was not let in is nobody yet.
@@ -66,9 +50,9 @@ fn modest(api: &Api) {
 
 /// Each step was taken once, and the option that woke the server has its old value.
 fn each_once(stage: &Played, api: &Api) {
-    let count = |call: &str| changes(api).iter().filter(|change| *change == call).count();
-    assert_eq!(count("Application.SetCharm"), 1, "{:?}", changes(api));
-    assert_eq!(count("Action.EnqueueOperation"), 1, "{:?}", changes(api));
+    let count = |call: &str| api.changes().iter().filter(|change| *change == call).count();
+    assert_eq!(count("Application.SetCharm"), 1, "{:?}", api.changes());
+    assert_eq!(count("Action.EnqueueOperation"), 1, "{:?}", api.changes());
     let migrations = stage.model.tasks().into_iter().filter(|task| task.action == "run-migration").count();
     assert_eq!(migrations, 1);
     assert_eq!(stage.model.options("kratos-new").unwrap()["log_level"], "info");
@@ -183,7 +167,7 @@ fn whatever_is_wrong_with_the_credentials_is_said_and_the_step_stays_typed() {
     api.set_block(BlockKind::BlockChange, Some("freeze until Monday"));
     model.update_secret(CREDENTIALS, &[("username", USER), ("password", &good)]).unwrap();
     refresh(&stage, "waiting", "freeze until Monday");
-    assert_eq!(changes(&api), Vec::<String>::new());
+    assert_eq!(api.changes(), Vec::<String>::new());
     api.set_block(BlockKind::BlockChange, None);
     // A model on its way to elsewhere is waited for, as a controller that is being upgraded.
     for (mode, says) in [
@@ -194,7 +178,7 @@ fn whatever_is_wrong_with_the_credentials_is_said_and_the_step_stays_typed() {
         api.set_mode(mode);
         api.plan_fault("Client.FullStatus", Fault::CutBefore);
         refresh(&stage, "running", says);
-        assert_eq!(changes(&api), Vec::<String>::new());
+        assert_eq!(api.changes(), Vec::<String>::new());
     }
     api.set_mode(Mode::Normal);
     refresh(&stage, "done", "");
@@ -330,4 +314,33 @@ fn after_a_rehearsal_the_server_is_restarted_without_a_person_too() {
     assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
     modest(&api);
     rig::close(&stage, End::Target);
+}
+
+#[test]
+fn credentials_that_are_taken_away_before_the_option_is_set_back_hold_nobody() {
+    let (stage, api) = given("controller-reset");
+    let model = &stage.model;
+    expect(model, "migrate", &[("channel", "0.4/stable"), ("until", "following"), ("wait", "120")], "done");
+    // The schema is migrated and the option touched, but the hook that this brings does not come.
+    hold_unit(&stage, "kratos-new/0", "hooks/");
+    // No hook of the coordinator's comes while an action of its own runs.
+    model.enqueue("coordinator/leader", "run-migration", &[("wait", "1")]).unwrap();
+    model.wait_until("the touch", SOON, |_| api.times_done("Application.SetConfigs") == 1).unwrap();
+    let told = hold::worker(&stage, "coordinator/0").expect("a worker lives");
+    model.reset_config("coordinator", &["controller-credentials"]).unwrap();
+    hold::another_worker(&stage, "coordinator/0", told);
+    stage.controller.set_gate(None);
+    model.update_status("kratos-new/0").unwrap();
+    expect(model, "run-migration", &[("wait", "120")], "done");
+    assert_eq!(api.times_done("Application.SetConfigs"), 1);
+    let log = model.unit_log("coordinator/0") + &worker_log(&stage);
+    assert!(log.contains("run juju config kratos-new log_level=info"), "{log}");
+    modest(&api);
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
+}
+
+fn worker_log(stage: &Played) -> String {
+    let folder = stage.model.charm_folder("coordinator/0").unwrap();
+    std::fs::read_to_string(folder.join("worker.log")).unwrap_or_default()
 }

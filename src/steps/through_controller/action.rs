@@ -35,8 +35,6 @@ struct Asked {
 struct Noted {
     /// `action-<number>`.
     task: String,
-    /// `operation-<number>`.
-    operation: String,
     unit: String,
 }
 
@@ -115,7 +113,7 @@ async fn send(
     let parameters =
         BTreeMap::from([("timeout".to_owned(), Scalar::Number(i64::try_from(timeout).unwrap_or(i64::MAX)))]);
     let enqueued = conductor.session(login).await?.enqueue(&leader, ACTION, &parameters).await?;
-    let task = Noted { task: enqueued.task, operation: enqueued.operation, unit: enqueued.unit };
+    let task = Noted { task: enqueued.task, unit: enqueued.unit };
     keep(context, &task).await?;
     Ok(Through::AtWork(format!("{ACTION} of {} was asked for (task {})", task.unit, task.number())))
 }
@@ -159,7 +157,7 @@ async fn left_by(
     // On 3.6 a request that was refused leaves an operation without a task.
     let left = since.filter_map(|operation| {
         let task = operation.tasks.into_iter().next()?;
-        Some((operation.enqueued, Noted { task: task.tag, operation: operation.tag, unit: task.unit }))
+        Some((operation.enqueued, Noted { task: task.tag, unit: task.unit }))
     });
     Ok(left.max_by_key(|(enqueued, _)| *enqueued).map(|(_, task)| task))
 }

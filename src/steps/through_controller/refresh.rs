@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The note of what was asked for, written before anything is sent; taken back when the controller refused.
+/// The note of what was asked for, written before anything is sent; taken back when that was refused whole.
 const ASKED: &str = "controller-refresh";
 
-/// The note of the moment at which the switch was answered, or seen.
+/// The note that the switch was answered, or seen: the charm.
 const SENT: &str = "controller-refreshed";
 
 /// A refresh that has not settled by then is looked at by a person.
@@ -184,6 +184,8 @@ async fn send(
 ) -> Result<Through, Stop> {
     let on_kubernetes = status.model.kind == "caas";
     let session = conductor.session(login).await?;
+    // On 4.0 resources are in use as soon as they were asked for, so a refusal after them is none of the whole.
+    let whole = session.generation() == Generation::Three;
     match switch(session, asked, on_kubernetes).await {
         Ok(None) => {
             context.note(Step::Refresh, SENT, json!(asked.url)).await?;
@@ -196,10 +198,8 @@ async fn send(
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             Ok(conductor.cannot(why))
         }
-        // On 4.0 its resources may be in use already: then nothing else is taken for the refresh.
         Err(error @ Error::Refused { .. })
-            if matches!(error.reaction(), Reaction::Person | Reaction::Stop)
-                && conductor.session(login).await?.generation() == Generation::Three =>
+            if whole && matches!(error.reaction(), Reaction::Person | Reaction::Stop) =>
         {
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             Err(error.into())

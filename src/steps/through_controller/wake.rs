@@ -117,7 +117,7 @@ pub(super) async fn wake(
 /// The journal's.
 pub(super) async fn spend(context: &mut Context<'_>) -> Result<(), Failure> {
     match noted::<Woken>(context, Step::Gates, WOKEN) {
-        Some(woken) if woken.wanted == Wanted::Start => {
+        Some(woken) if woken.wanted != Wanted::Nothing => {
             context.note(Step::Gates, WOKEN, json!(Woken { wanted: Wanted::Nothing, ..woken })).await
         }
         _ => Ok(()),
@@ -130,21 +130,20 @@ pub(super) async fn spend(context: &mut Context<'_>) -> Result<(), Failure> {
 /// The journal's.
 pub async fn restore(context: &mut Context<'_>) -> Result<Option<Answer>, Failure> {
     let Some(woken) = noted::<Woken>(context, Step::Gates, WOKEN) else { return Ok(None) };
-    let through = attempt(context, Work::Restore).await?;
-    match through.answer(context) {
-        Ok(answer) => Ok(Some(answer)),
+    let why = match attempt(context, Work::Restore).await? {
         // The server may have begun anew meanwhile: it is asked once more.
-        Err(None) => Ok(Some(Ok(Outcome::Again(Duration::ZERO)))),
-        // The server is up: what is left is no reason to keep users waiting.
-        Err(Some(why)) => {
-            let Woken { application, before, .. } = woken;
-            log::warn!(
-                "{OPTION} of {application} was not set back: {why}; run juju config {application} {OPTION}={before}"
-            );
-            context.note(Step::Gates, WOKEN, Value::Null).await?;
-            Ok(None)
-        }
-    }
+        Through::Done => return Ok(Some(Ok(Outcome::Again(Duration::ZERO)))),
+        Through::Guided => "the credentials were taken away".to_owned(),
+        through => match through.answer(context) {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(why) => why.unwrap_or_default(),
+        },
+    };
+    // The server is up, or nobody needs it: what is left is no reason to stand still.
+    let Woken { application, before, .. } = woken;
+    log::warn!("{OPTION} of {application} was not set back: {why}; run juju config {application} {OPTION}={before}");
+    context.note(Step::Gates, WOKEN, Value::Null).await?;
+    Ok(None)
 }
 
 /// Sets the old value again, and waits for the hooks that this brings.

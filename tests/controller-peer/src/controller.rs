@@ -113,6 +113,23 @@ pub struct Received {
     pub error: Option<String>,
 }
 
+/// What changes a model.
+const CHANGES: [&str; 6] = [
+    "Application.SetCharm",
+    "Application.SetConfigs",
+    "Action.EnqueueOperation",
+    "Resources.AddPendingResources",
+    "Application.AddRelation",
+    "Application.DestroyRelation",
+];
+
+impl Received {
+    /// Whether it asks for more than a look.
+    pub fn changes_the_model(&self) -> bool {
+        CHANGES.contains(&self.call.as_str())
+    }
+}
+
 /// Everything of it, behind one lock.
 pub struct Controller {
     pub generation: Generation,

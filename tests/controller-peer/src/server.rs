@@ -192,6 +192,12 @@ impl<M: Model + 'static> Peer<M> {
         self.shared.controller().received.clone()
     }
 
+    /// The calls that changed the model, in the order in which they were done.
+    pub fn changes(&self) -> Vec<String> {
+        let done = |received: &Received| received.error.is_none() && received.changes_the_model();
+        self.received().into_iter().filter(done).map(|received| received.call).collect()
+    }
+
     /// How often a call was done.
     pub fn times_done(&self, call: &str) -> usize {
         let received = self.received();

@@ -12,16 +12,6 @@ use super::{Demo, ENOUGH_WRITES, heading};
 /// Where the target goes.
 const CHANNEL: &str = "0.4/stable";
 
-/// What changes the model, among the calls that the coordinator makes.
-const CHANGES: [&str; 6] = [
-    "Application.SetCharm",
-    "Application.SetConfigs",
-    "Action.EnqueueOperation",
-    "Resources.AddPendingResources",
-    "Application.AddRelation",
-    "Application.DestroyRelation",
-];
-
 /// How long `migrate` is run again and again.
 const MIGRATES: Duration = Duration::from_secs(1200);
 
@@ -83,7 +73,7 @@ impl Demo {
     fn asked_of_the_controller(&self) -> Result<()> {
         heading("What the coordinator asked of the controller");
         let received = self.stage.serve_api()?.received();
-        let changes = received.iter().filter(|call| CHANGES.contains(&call.call.as_str()));
+        let changes = received.iter().filter(|call| call.changes_the_model());
         for change in changes.clone() {
             let refusal = change.error.as_ref().map(|error| format!(", refused: {error}")).unwrap_or_default();
             println!("{}{refusal}", change.call);
