@@ -183,6 +183,14 @@ pub enum Record {
         /// How many consumer relations were written.
         consumers: usize,
     },
+    /// What the coordinator does in the model beside any run: asked for, under way, or how it ended. The newest value of
+    /// a name counts.
+    Errand {
+        /// What it is called, such as `back-up/source`.
+        name: String,
+        /// The value; null where it is over and forgotten.
+        value: Value,
+    },
     /// What stands before it counts no more: records were missing, and the databases were asked instead.
     Void {
         /// What was wrong with the journal.
@@ -211,6 +219,7 @@ impl Record {
             Record::Undone { step } => format!("undone/{}", step.name()),
             Record::RunEnded => "run-ended".into(),
             Record::Brokered { .. } => "brokered".into(),
+            Record::Errand { name, .. } => format!("errand/{name}"),
             Record::Void { .. } => "void".into(),
         }
     }

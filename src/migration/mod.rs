@@ -20,7 +20,7 @@ pub use phase::Phase;
 pub use plan::Next;
 pub use progress::{Progress, Waiting};
 pub use rehearsal::Rehearsed;
-pub use replay::{DIFFERED, Kind, Run, State, Status};
+pub use replay::{DIFFERED, Errand, Kind, Run, State, Status};
 pub use runbook::{Order, Step};
 pub use settings::{Engine, OrderChoice, Settings, Verification};
 pub use traffic::Traffic;

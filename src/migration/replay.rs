@@ -243,6 +243,17 @@ pub struct State {
     pub void: Option<Side>,
     /// What the last rehearsal measured.
     pub rehearsed: Option<Rehearsed>,
+    /// What is done in the model beside any run, newest value per name.
+    pub errands: BTreeMap<String, Errand>,
+}
+
+/// Something that is done in the model beside any run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// When its newest value was written, in milliseconds since 1970.
+    pub at: i64,
+    /// The value.
+    pub value: Value,
 }
 
 impl State {
@@ -284,6 +295,14 @@ impl State {
             return Ok(());
         }
         match &entry.record {
+            Record::Errand { name, value: Value::Null } => {
+                self.errands.remove(name);
+                return Ok(());
+            }
+            Record::Errand { name, value } => {
+                self.errands.insert(name.clone(), Errand { at: entry.at, value: value.clone() });
+                return Ok(());
+            }
             Record::Requested(request) => {
                 self.request = Some(request.clone());
                 self.request_seq = entry.seq;
@@ -473,7 +492,11 @@ impl Run {
                 self.brokered = Some(*side);
                 Ok(())
             }
-            Record::Requested(_) | Record::Settled { .. } | Record::RunStarted { .. } | Record::Void { .. } => Ok(()),
+            Record::Requested(_)
+            | Record::Settled { .. }
+            | Record::RunStarted { .. }
+            | Record::Errand { .. }
+            | Record::Void { .. } => Ok(()),
         }
     }
 

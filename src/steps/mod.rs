@@ -136,6 +136,7 @@ pub fn explain(record: &Record) -> String {
         Record::UndoStarted { step } => format!("begin to undo: {}", step.describe()),
         Record::Undone { step } => format!("undone: {}", step.describe()),
         Record::RunEnded => "the run ended".into(),
+        Record::Errand { name, .. } => format!("noted {name}"),
         Record::Void { reason, side } => {
             format!("{reason}: what was recorded before counts no more, the {side:?} takes writes")
         }
