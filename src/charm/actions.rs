@@ -7,7 +7,7 @@ use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
 use super::relations::Side;
 use super::relations::identity::is_anonymous;
-use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
+use super::{Journal, back_up, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
@@ -112,13 +112,14 @@ async fn answer(
     }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),
+        "back-up" => back_up::back_up(desk, parameters, journal).await,
         "verify" => Ok(compare(desk, &journal.state, wait_of(parameters)).await),
         _ => ask(desk, name, parameters, journal).await,
     }
 }
 
 /// What lacks is named with its cure; what comes by itself only has to be waited for.
-fn lacks(desk: &Desk<'_>, name: &str, lacking: &Lacking) -> Reply {
+pub(super) fn lacks(desk: &Desk<'_>, name: &str, lacking: &Lacking) -> Reply {
     let next = if lacking.person { lacking.commands.join("\n") } else { desk.command(name) };
     Reply::refused(lacking.sentence.clone(), next)
 }
@@ -218,10 +219,11 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
     let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
         ("rollback" | "finalize", _) => Vec::new(),
-        (_, None) => [&outage[..], &copy, &["order"]].concat(),
-        ("migrate", Some(_)) => [&outage[..], &copy].concat(),
+        ("back-up", _) => Vec::new(),
+        (_, None) => [&outage[..], &copy, &["order", "backup-gates"]].concat(),
+        ("migrate", Some(_)) => [&outage[..], &copy, &["backup-gates"]].concat(),
         ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
-        ("drain" | "cut-over", Some(_)) => outage.to_vec(),
+        ("drain" | "cut-over", Some(_)) => [&outage[..], &["backup-gates"]].concat(),
         _ => Vec::new(),
     };
     needed.retain(|option| match *option {
@@ -291,6 +293,7 @@ fn settings(parameters: &Parameters, gathered: &Gathered, state: &State) -> Sett
                 "copy-jobs" => settings.copy_jobs = last.copy_jobs,
                 "lock-timeout-ms" => settings.lock_timeout_ms = last.lock_timeout_ms,
                 "verification" => settings.verification = last.verification,
+                "backup-gates" => settings.backup_gates = last.backup_gates,
                 _ => {}
             }
         }

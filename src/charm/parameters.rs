@@ -67,7 +67,7 @@ const AGAIN: Parameter = Parameter { name: "again", form: Form::Flag { default: 
 const KEEP_RELEASE: Parameter = Parameter { name: "keep-release", form: Form::Flag { default: false } };
 
 /// Every action and its parameters.
-pub const ACTIONS: [(&str, &[Parameter]); 13] = [
+pub const ACTIONS: [(&str, &[Parameter]); 14] = [
     (
         "preflight",
         &[Parameter { name: "strategy", form: Form::Choice { words: &["blue-green"], default: Some("blue-green") } }],
@@ -123,6 +123,18 @@ pub const ACTIONS: [(&str, &[Parameter]); 13] = [
         &[
             Parameter { name: "keep-source-fenced", form: Form::Flag { default: true } },
             Parameter { name: "accept-unverified", form: Form::Flag { default: false } },
+        ],
+    ),
+    (
+        "back-up",
+        &[
+            Parameter { name: "side", form: Form::Choice { words: &["source", "target"], default: Some("source") } },
+            Parameter {
+                name: "type",
+                form: Form::Choice { words: &["full", "differential", "incremental"], default: Some("full") },
+            },
+            Parameter { name: "taken", form: Form::Flag { default: false } },
+            wait(DAY, 600),
         ],
     ),
     ("show", &[Parameter { name: "format", form: Form::Choice { words: &["text", "json"], default: Some("text") } }]),

@@ -1,7 +1,8 @@
 //! The heart: phases, the journal, the runbooks and the plan. No I/O and no clock;
 //! everything here is a pure function of values, tested without a process or a socket.
 
-pub mod failure;
+pub mod errand;
+mod failure;
 pub mod goal;
 pub mod journal;
 pub mod phase;
@@ -13,6 +14,7 @@ pub mod runbook;
 pub mod settings;
 pub mod traffic;
 
+pub use errand::Errand;
 pub use failure::{Class, Failure};
 pub use goal::Goal;
 pub use journal::{Entry, Record, Request, Side};
@@ -20,7 +22,7 @@ pub use phase::Phase;
 pub use plan::Next;
 pub use progress::{Progress, Waiting};
 pub use rehearsal::Rehearsed;
-pub use replay::{DIFFERED, Errand, Kind, Run, State, Status};
+pub use replay::{DIFFERED, Kind, Run, State, Status};
 pub use runbook::{Order, Step};
-pub use settings::{Engine, OrderChoice, Settings, Verification};
+pub use settings::{BackupGates, Engine, OrderChoice, Settings, Verification};
 pub use traffic::Traffic;

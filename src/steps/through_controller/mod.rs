@@ -5,18 +5,20 @@
 //! step is guided as without credentials, and says why.
 
 mod action;
+mod back_up;
 mod conductor;
 mod refresh;
 mod wake;
 
 pub use action::forget;
+pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
 pub use refresh::is_asked;
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};
 use crate::controller::{Error, ModelLogin};
-use crate::migration::{Failure, Step};
+use crate::migration::{Failure, Side, Step};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -101,6 +103,31 @@ pub enum Work {
     Restart,
     /// The option that woke it gets its old value back.
     Restore,
+    /// A backup of one side's cluster.
+    BackUp {
+        /// Of which.
+        side: Side,
+        /// What it holds.
+        kind: BackUpKind,
+        /// Ask for one where none is under way.
+        begin: bool,
+    },
+}
+
+impl Work {
+    /// Why the application that this changes is not ours to change.
+    fn out_of_reach(self, context: &Context<'_>) -> Option<String> {
+        let target = &context.applications.target;
+        if let Work::BackUp { side, .. } = self {
+            let unknown = || format!("the PostgreSQL application of the {} is not known by a name here", side.name());
+            return context.postgresql(side).is_empty().then(unknown);
+        }
+        if let Some(model) = &target.model {
+            return Some(format!("the coordinator may not change the model {model}, in which {} is", target.name));
+        }
+        let one = target.name.is_empty() || target.name == context.applications.source.name;
+        one.then(|| format!("source and target are both told to be the application {:?}", target.name))
+    }
 }
 
 /// Why some work ends here.
@@ -133,13 +160,7 @@ pub async fn attempt(context: &mut Context<'_>, work: Work) -> Result<Through, F
         Credentials::Unusable(why) => return Ok(Through::Cannot(why.clone())),
         Credentials::Given(login) => login,
     };
-    let target = &context.applications.target;
-    if let Some(model) = &target.model {
-        let why = format!("the coordinator may not change the model {model}, in which {} is", target.name);
-        return Ok(Through::Cannot(why));
-    }
-    if target.name.is_empty() || target.name == context.applications.source.name {
-        let why = format!("source and target are both told to be the application {:?}", target.name);
+    if let Some(why) = work.out_of_reach(context) {
         return Ok(Through::Cannot(why));
     }
     let about = (std::mem::discriminant(&work), context.state.request_seq);
@@ -168,6 +189,7 @@ async fn go_on(
         Work::Wake => wake::wake(context, conductor, login, Wanted::Start).await,
         Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
+        Work::BackUp { side, kind, begin } => back_up::back_up(context, conductor, login, (side, kind, begin)).await,
     }
 }
 
