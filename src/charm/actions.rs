@@ -219,7 +219,7 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
     let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
         ("rollback" | "finalize", _) => Vec::new(),
-        ("back-up", _) => Vec::new(),
+        ("back-up" | "adopt", _) => Vec::new(),
         (_, None) => [&outage[..], &copy, &["order", "backup-gates"]].concat(),
         ("migrate", Some(_)) => [&outage[..], &copy, &["backup-gates"]].concat(),
         ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
@@ -242,6 +242,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         "drain" => Goal::Drained,
         "refresh" => Goal::Refreshed,
         "rehearse" => Goal::Rehearsed,
+        "adopt" => Goal::Adopted,
         "run-migration" => Goal::Migrated,
         "rollback" => Goal::RolledBack,
         "finalize" => Goal::Finalized,
@@ -265,6 +266,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         accept_no_way_back: parameters.flag("accept-no-way-back"),
         abandon_messages: parameters.flag("abandon-queued-messages"),
         rehearse_again: parameters.flag("again"),
+        undo: parameters.flag("undo"),
         ..Request::plain(name, goal)
     }
 }
@@ -319,7 +321,7 @@ fn settings(parameters: &Parameters, gathered: &Gathered, state: &State) -> Sett
 /// `preflight`: every check, one verdict each.
 async fn check(desk: &Desk<'_>, state: &State) -> Reply {
     if let Some(lacking) = desk.gathered.lacking(desk.context) {
-        return lacks(desk, "preflight", &lacking);
+        return propose(desk, lacks(desk, "preflight", &lacking)).await;
     }
     let world = match &desk.gathered.world {
         Ok(world) => world,
@@ -372,6 +374,16 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
     reply.more.insert("checks-failed".into(), failed.to_string());
     reply.more.insert("checks-warned".into(), warned.to_string());
     reply
+}
+
+/// The commands for what is not related yet, with the names that the model shows in place of `<…>`.
+async fn propose(desk: &Desk<'_>, reply: Reply) -> Reply {
+    if !reply.next.contains('<') {
+        return reply;
+    }
+    let commands =
+        preflight::adoption::propose(&desk.gathered.controller.clone().into(), &desk.context.application).await;
+    if commands.is_empty() { reply } else { Reply { next: commands.join("\n"), ..reply } }
 }
 
 /// Who is at the other ends, as far as commands typed in this model can name them.

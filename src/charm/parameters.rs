@@ -67,7 +67,7 @@ const AGAIN: Parameter = Parameter { name: "again", form: Form::Flag { default: 
 const KEEP_RELEASE: Parameter = Parameter { name: "keep-release", form: Form::Flag { default: false } };
 
 /// Every action and its parameters.
-pub const ACTIONS: [(&str, &[Parameter]); 14] = [
+pub const ACTIONS: [(&str, &[Parameter]); 15] = [
     (
         "preflight",
         &[Parameter { name: "strategy", form: Form::Choice { words: &["blue-green"], default: Some("blue-green") } }],
@@ -125,6 +125,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 14] = [
             Parameter { name: "accept-unverified", form: Form::Flag { default: false } },
         ],
     ),
+    ("adopt", &[Parameter { name: "undo", form: Form::Flag { default: false } }, wait(DAY, 0)]),
     (
         "back-up",
         &[

@@ -9,6 +9,7 @@ use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
 use crate::steps::refresh::UNSEEN;
+use crate::steps::through_controller::moved;
 use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -224,6 +225,12 @@ pub fn sentence(request: &Request, state: &State) -> String {
             )
         }
         Goal::Following => "the target follows the source".into(),
+        Goal::Adopted => match (moved(state).as_slice(), request.undo) {
+            ([], false) => "every consumer takes its address from here already".into(),
+            ([], true) => "no consumer takes its address from here".into(),
+            (moved, false) => format!("{} take their address from here now, so that a flip reaches them", moved.join(", ")),
+            (moved, true) => format!("{} take their address from the identity application itself again", moved.join(", ")),
+        },
         Goal::Rehearsed => "the upgrade was rehearsed, and the target follows the source again as before".into(),
         Goal::Migrated => {
             let schema = match kept {

@@ -178,7 +178,9 @@ pub fn related(status: &FullStatus, one: &str, other: &str) -> Settled {
     for end in &relation.endpoints {
         let units = status.applications.get(&end.application).into_iter().flat_map(|found| &found.units);
         for (name, unit) in units {
-            let busy = unit.agent_status.status == "executing";
+            // An action, perhaps our own that watches, says nothing of the relation's hooks.
+            let (agent, action) = (&unit.agent_status, "running action");
+            let busy = agent.status == "executing" && !agent.info.starts_with(action);
             if busy {
                 return Settled::NotYet(format!("{name} is at work: {}", unit.agent_status.info));
             }

@@ -18,6 +18,8 @@ pub enum Goal {
     Drained,
     /// Consumers use the target.
     Flipped,
+    /// Consumers take their address from us.
+    Adopted,
     /// Back on the source, nothing of ours left.
     RolledBack,
     /// Done, nothing of ours left.

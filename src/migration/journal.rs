@@ -43,6 +43,9 @@ pub struct Request {
     /// Rehearse once more, although this run has rehearsed already. Requests of older charms do not tell.
     #[serde(default)]
     pub rehearse_again: bool,
+    /// `adopt`: the other way round. Requests of older charms do not tell.
+    #[serde(default)]
+    pub undo: bool,
 }
 
 impl Request {
@@ -62,6 +65,7 @@ impl Request {
             accept_no_way_back: false,
             abandon_messages: false,
             rehearse_again: false,
+            undo: false,
         }
     }
 }
@@ -85,6 +89,9 @@ impl Request {
         }
         if self.rehearse_again && action == "rehearse" {
             command.push_str(" again=true");
+        }
+        if self.undo && action == "adopt" {
+            command.push_str(" undo=true");
         }
         if self.abandon_messages && flips {
             command.push_str(" abandon-queued-messages=true");

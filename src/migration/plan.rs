@@ -29,6 +29,8 @@ pub enum Next {
     TooLate,
     /// A rehearsal was asked for when another action had begun what rules it out; [`admit`] says what.
     NoRehearsal,
+    /// Consumers are moved.
+    Adopt,
     /// Nothing was asked for.
     Rest,
 }
@@ -36,6 +38,9 @@ pub enum Next {
 /// The next thing to do for the current request.
 pub fn next(state: &State) -> Next {
     let Some(request) = &state.request else { return Next::Rest };
+    if request.goal == Goal::Adopted {
+        return Next::Adopt;
+    }
     let Some(run) = state.active() else {
         return match request.goal {
             Goal::RolledBack if state.run.is_none() => Next::Sweep,
@@ -134,7 +139,7 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
     let book = run.book();
     let place = |s: Step| book.iter().position(|b| *b == s);
     let last = match goal {
-        Goal::Refreshed => Step::Refresh,
+        Goal::Refreshed | Goal::Adopted => Step::Refresh,
         // A lost way back was made anew.
         Goal::Following if run.phase == Phase::Flipped => Step::FollowBack,
         // What is following was lost after the schema migration: catching up makes it good.
@@ -211,6 +216,13 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
         return refuse("the target does not follow the source any more", "replicate");
     }
     match goal {
+        Goal::Adopted => match (&state.request, phase) {
+            (Some(other), _) if other.goal != Goal::Adopted => refuse("another action is at work", &other.action),
+            (_, Phase::Fenced | Phase::Drained | Phase::Opened | Phase::Reversing | Phase::RollingBack) => {
+                refuse("users are waiting", usual_next(state))
+            }
+            _ => Ok(()),
+        },
         Goal::Refreshed if past(phase) => refuse("users are already on the target", usual_next(state)),
         Goal::Refreshed => Ok(()),
         Goal::Rehearsed => match phase {

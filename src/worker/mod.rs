@@ -2,6 +2,7 @@
 //! advisory lock in the journal's database; killed at any time without harm, because it goes on
 //! from what is true in the databases.
 
+mod adopt;
 pub mod control;
 mod lost;
 mod trouble;
@@ -234,6 +235,7 @@ impl<'a> Turn<'a> {
                 self.record(state, Record::Settled { request: state.request_seq, failure }).await.map(|()| LOOK)
             }
             Next::Undo(step) => self.undo(step, state, live, trouble).await,
+            Next::Adopt => self.adopt(state, live, trouble).await,
             Next::Sweep => self.sweep(state, trouble).await,
             Next::End => self.record(state, Record::RunEnded).await.map(|()| Duration::ZERO),
             Next::Reached => {

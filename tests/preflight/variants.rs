@@ -147,6 +147,15 @@ pub const IMAGINED: &[Imagined] = &[
             "juju config kratos-new, juju integrate kratos-new",
         ),
     ),
+    (
+        unadopted,
+        Expected::warns(
+            "consumers",
+            "a flip would not reach login-ui:kratos-info: related to kratos itself",
+            "juju remove-relation login-ui:kratos-info kratos:kratos-info and then juju integrate login-ui:kratos-info \
+             coordinator:kratos-info",
+        ),
+    ),
     (clock, Expected::warns("clocks", "the servers' clocks are 60 s apart", "time synchronisation")),
     (copy, Expected::warns("two-databases", "one was made from a physical copy of the other", "deployed fresh")),
     (ancient, Expected::fails("target-application", "runs 0.13.0, a release that is not known", "refresh coordinator")),
@@ -364,6 +373,20 @@ fn frozen_model(facts: &mut Facts) {
         blocks: serde_json::from_value(json!([{"type": "BlockChange", "message": "freeze until Monday"}])).unwrap(),
         pair: Some((configured("kratos", true, "upload"), configured("kratos-new", false, "store"))),
     }));
+}
+
+/// A consumer that takes the source's address from itself.
+fn unadopted(facts: &mut Facts) {
+    frozen_model(facts);
+    let end = |application: &str| json!({"application": application, "name": "kratos-info"});
+    let Model::Seen(seen) = &mut facts.model else { return };
+    seen.status = serde_json::from_value(json!({
+        "applications": {"login-ui": {}},
+        "relations": [{"id": 7, "endpoints": [end("kratos"), end("login-ui")]}],
+    }))
+    .unwrap();
+    let end = &mut facts.look.ends.source_identity;
+    (end.name, end.here) = ("kratos".to_owned(), true);
 }
 
 fn impatient_target(facts: &mut Facts) {

@@ -260,7 +260,9 @@ impl Bench {
                 Next::Reached => {
                     return self.record(Record::Settled { request: self.state.request_seq, failure: None });
                 }
-                next @ (Next::TooLate | Next::NoRehearsal | Next::Rest | Next::Sweep) => panic!("{next:?}"),
+                next @ (Next::TooLate | Next::NoRehearsal | Next::Rest | Next::Sweep | Next::Adopt) => {
+                    panic!("{next:?}")
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Scenarios: the real dispatch in the model emulator, between real clusters and real Kratos servers.
 
+mod adopt;
 mod altered;
 mod back_up;
 mod bad_input;

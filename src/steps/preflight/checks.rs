@@ -3,8 +3,8 @@
 use super::finding::{Finding, Verdict};
 use super::judgement::Judgement;
 use super::{
-    Facts, application, behaviour, budget, cluster, data, database, documents, hydra, likeness, model, others, patroni,
-    schema, settings, wal,
+    Facts, adoption, application, behaviour, budget, cluster, data, database, documents, hydra, likeness, model,
+    others, patroni, schema, settings, wal,
 };
 use crate::apps::Kind;
 use crate::apps::Kind::{Hydra, Kratos};
@@ -126,6 +126,7 @@ pub const CHECKS: &[Check] = &[
     warn("behaviour", "what both servers show, and what has to be compared by hand", behaviour::behaviour),
     warn("controller", "whether refresh and run-migration are made by us", model::controller),
     warn("configuration", "options and relations of both applications", model::configuration),
+    warn("consumers", "whom a flip reaches", adoption::consumers),
     block("order", "the order a run would take", application::order),
     warn("migration-time", "seconds for the schema migration", application::migration_time),
     block("outage-limit", "the lease is long enough for the order", application::outage_limit),

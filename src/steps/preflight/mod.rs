@@ -2,6 +2,7 @@
 //! at once; each check is then a small pure function over them, all listed in one table
 //! ([`checks::CHECKS`]).
 
+pub mod adoption;
 mod application;
 pub mod behaviour;
 mod budget;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// An action that only looks does not hang on a controller that does not answer.
-const TIMING: Timing = Timing {
+pub(super) const TIMING: Timing = Timing {
     stagger: Duration::from_millis(50),
     connect: Duration::from_secs(4),
     call: Duration::from_secs(10),

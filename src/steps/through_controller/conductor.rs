@@ -33,6 +33,8 @@ pub struct Conductor {
     pause: Option<(Instant, About, Through)>,
     /// Since when nothing but trouble that passes was met.
     troubled: Option<Instant>,
+    /// The relation whose removal the controller took last.
+    removed: Option<i64>,
 }
 
 /// A kind of work, and the request that wants it.
@@ -77,6 +79,16 @@ impl Conductor {
     /// What a person has to do by hand, said without asking again at each look.
     pub(super) fn cannot(&mut self, why: String) -> Through {
         self.pause(LATER, Through::Cannot(why))
+    }
+
+    /// True when the controller took the removal of this relation.
+    pub(super) fn has_removed(&self, relation: i64) -> bool {
+        self.removed == Some(relation)
+    }
+
+    /// The controller took the removal of this relation.
+    pub(super) fn removed(&mut self, relation: i64) {
+        self.removed = Some(relation);
     }
 
     /// The session; a new one where the last has ended.

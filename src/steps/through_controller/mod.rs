@@ -5,12 +5,14 @@
 //! step is guided as without credentials, and says why.
 
 mod action;
+mod adopt;
 mod back_up;
 mod conductor;
 mod refresh;
 mod wake;
 
 pub use action::forget;
+pub use adopt::{adopt, consumers_of, moved};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
 pub use refresh::is_asked;
@@ -103,6 +105,11 @@ pub enum Work {
     Restart,
     /// The option that woke it gets its old value back.
     Restore,
+    /// Consumers take their address from us, or from an identity application again.
+    Adopt {
+        /// Whether they go back.
+        back: bool,
+    },
     /// A backup of one side's cluster.
     BackUp {
         /// Of which.
@@ -118,6 +125,11 @@ impl Work {
     /// Why the application that this changes is not ours to change.
     fn out_of_reach(self, context: &Context<'_>) -> Option<String> {
         let target = &context.applications.target;
+        if let Work::Adopt { .. } = self {
+            let source = &context.applications.source;
+            let apart = source.model.as_ref().map(|model| format!("{} is in the model {model}", source.name));
+            return apart.or_else(|| source.name.is_empty().then(|| "the source application has no name".to_owned()));
+        }
         if let Work::BackUp { side, .. } = self {
             let unknown = || format!("the PostgreSQL application of the {} is not known by a name here", side.name());
             return context.postgresql(side).is_empty().then(unknown);
@@ -189,6 +201,7 @@ async fn go_on(
         Work::Wake => wake::wake(context, conductor, login, Wanted::Start).await,
         Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
+        Work::Adopt { back } => adopt::go_on(context, conductor, login, back).await,
         Work::BackUp { side, kind, begin } => back_up::back_up(context, conductor, login, (side, kind, begin)).await,
     }
 }

@@ -1,0 +1,306 @@
+//! Consumers that take their address from an identity application itself are moved to the coordinator, so that a flip
+//! reaches them, or back. A relation is removed and made, one consumer after the other, each waited for until it is truly
+//! gone and truly there; where the new one is refused, the old one is made again.
+
+use super::super::context::{Answer, Context, Outcome, wait};
+use super::{Conductor, FINE, LOOK, Stop, Through, Work, attempt};
+use crate::controller::settled::{Settled, related, relation_between, relation_gone, resting};
+use crate::controller::{Change, FullStatus, ModelLogin, Reaction, RelationStatus, blocking};
+use crate::migration::{Failure, Side, State};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// What the journal calls it.
+const ADOPTION: &str = "adoption";
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Adoption {
+    /// Position of the request that wanted it.
+    request: i64,
+    moves: Vec<Move>,
+}
+
+/// One consumer's relation; ends are `<application>:<endpoint>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Move {
+    consumer: String,
+    from: String,
+    to: String,
+    /// The number of the relation that goes.
+    relation: i64,
+    /// Its removal was asked for, or is about to be.
+    removing: bool,
+    /// The new one was asked for, or is about to be.
+    making: bool,
+    /// Why the new one was refused: the old one is made again.
+    refused: Option<String>,
+    done: bool,
+}
+
+/// Consumers that have their address from this application itself, each as `<application>:<endpoint>` with the number of
+/// its relation.
+pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<(String, i64)> {
+    let other = |relation: &RelationStatus| {
+        let is_provider = |end: &&_| -> bool {
+            let end: &crate::controller::RelationEndpointStatus = end;
+            format!("{}:{}", end.application, end.name) == provider
+        };
+        relation.endpoints.iter().find(is_provider)?;
+        let consumer = relation.endpoints.iter().find(|end| !is_provider(end))?;
+        // From another model it shows as an application that is not in this one.
+        let here = consumer.application != ours && status.applications.contains_key(&consumer.application);
+        here.then(|| (format!("{}:{}", consumer.application, consumer.name), relation.id))
+    };
+    let mut found: Vec<(String, i64)> = status.relations.iter().filter_map(other).collect();
+    found.sort();
+    found
+}
+
+/// Moves the consumers; answers as a step does.
+///
+/// # Errors
+/// The journal's; a move that was refused.
+pub async fn adopt(context: &mut Context<'_>) -> Answer {
+    let back = context.request.undo;
+    match attempt(context, Work::Adopt { back }).await? {
+        Through::Done => Ok(Outcome::Done(json!(moved(context.state)))),
+        Through::AtWork(text) => {
+            context.progress.say(text);
+            Ok(Outcome::Again(LOOK))
+        }
+        Through::Person(reason, next) => wait(reason, next),
+        Through::Guided => Err(cannot(context, "controller-credentials are not set", "move them by hand")),
+        Through::Cannot(why) => Err(cannot(context, why, "mend that and run it again, or move them by hand")),
+    }
+}
+
+fn cannot(context: &Context<'_>, why: impl std::fmt::Display, cure: &str) -> Failure {
+    let (from, to) = (provider(context, Side::Source), ours(context));
+    let (from, to) = if context.request.undo { (to, from) } else { (from, to) };
+    let endpoint = context.app().consumers_endpoint;
+    let by_hand = format!(
+        "for each that juju status --relations shows beside {from}, juju remove-relation <consumer>:{endpoint} {from} and then \
+         juju integrate <consumer>:{endpoint} {to}"
+    );
+    Failure::operator("move the consumers", why, format!("{cure}: {by_hand}")).cured_by("preflight")
+}
+
+/// The consumers that were moved last.
+pub fn moved(state: &State) -> Vec<String> {
+    let known = known(state).filter(|adoption| adoption.request == state.request_seq);
+    known.unwrap_or_default().moves.into_iter().map(|one| one.consumer).collect()
+}
+
+fn known(state: &State) -> Option<Adoption> {
+    serde_json::from_value(state.errands.get(ADOPTION)?.value.clone()).ok()
+}
+
+pub(super) async fn go_on(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    back: bool,
+) -> Result<Through, Stop> {
+    let status = conductor.status_now(login).await?;
+    let request = context.state.request_seq;
+    let mut adoption = known(context.state).unwrap_or_default();
+    let begun = adoption.moves.iter().any(|one| !one.done && one.removing);
+    // What was begun is brought to its end before anything else is.
+    if adoption.request != request && !begun {
+        if let Some(why) = hindrance(context, conductor, login, &status, back).await? {
+            return Ok(why);
+        }
+        adoption = Adoption { request, moves: wanted(context, &status, back) };
+        keep(context, &adoption).await?;
+    }
+    let Some(place) = adoption.moves.iter().position(|one| !one.done) else {
+        if adoption.request == request {
+            return Ok(Through::Done);
+        }
+        keep(context, &Adoption::default()).await?;
+        return Ok(Through::AtWork("looking for consumers".to_owned()));
+    };
+    let mut one = adoption.moves[place].clone();
+    let through = step(context, conductor, login, &status, (&mut adoption, place, &mut one)).await?;
+    Ok(through)
+}
+
+async fn keep(context: &mut Context<'_>, adoption: &Adoption) -> Result<(), Failure> {
+    context.errand(ADOPTION, json!(adoption)).await.map(drop)
+}
+
+/// The end at which an identity application tells its consumers.
+fn provider(context: &Context<'_>, side: Side) -> String {
+    let application = match side {
+        Side::Source => &context.applications.source,
+        Side::Target => &context.applications.target,
+    };
+    format!("{}:{}", application.name, context.app().consumers_endpoint)
+}
+
+fn ours(context: &Context<'_>) -> String {
+    format!("{}:{}", context.applications.coordinator, context.app().consumers_endpoint)
+}
+
+/// From source and target to us, or from us to the side that users are on.
+fn wanted(context: &Context<'_>, status: &FullStatus, back: bool) -> Vec<Move> {
+    let coordinator = &context.applications.coordinator;
+    let ours = ours(context);
+    let (from, to) = match back {
+        true => {
+            let side = context.state.active().and_then(|run| run.brokered).unwrap_or(Side::Source);
+            (vec![ours], provider(context, side))
+        }
+        false => (vec![provider(context, Side::Source), provider(context, Side::Target)], ours),
+    };
+    let of = |from: String| {
+        let to = to.clone();
+        consumers_of(status, &from, coordinator).into_iter().map(move |(consumer, relation)| Move {
+            consumer,
+            from: from.clone(),
+            to: to.clone(),
+            relation,
+            ..Move::default()
+        })
+    };
+    from.into_iter().flat_map(of).collect()
+}
+
+/// What would stop a move half way is found before the first relation goes.
+async fn hindrance(
+    context: &Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    status: &FullStatus,
+    back: bool,
+) -> Result<Option<Through>, Stop> {
+    let blocks = conductor.session(login).await?.blocks().await?;
+    for change in [Change::Alter, Change::Remove] {
+        if let Some(block) = blocking(&blocks, change) {
+            let why = format!("juju disable-command stops changes of the model (\"{}\")", block.message);
+            return Ok(Some(conductor.cannot(why)));
+        }
+    }
+    for one in wanted(context, status, back) {
+        for end in [&one.consumer, &one.from, &one.to] {
+            let application = end.split(':').next().unwrap_or_default();
+            // We ourselves are at work while our own action runs.
+            if application == context.applications.coordinator {
+                continue;
+            }
+            match resting(status, application, &FINE) {
+                Settled::Yes => {}
+                Settled::NotYet(why) => return Ok(Some(Through::AtWork(format!("before consumers are moved: {why}")))),
+                Settled::Stuck(why) => return Ok(Some(conductor.cannot(why))),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The next thing about one consumer, by what the model shows.
+async fn step(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    status: &FullStatus,
+    (adoption, place, one): (&mut Adoption, usize, &mut Move),
+) -> Result<Through, Stop> {
+    let Move { consumer, from, to, relation, .. } = one.clone();
+    if let Some(why) = one.refused.clone() {
+        return take_back(context, conductor, login, status, (adoption, place, &why)).await;
+    }
+    if relation_between(status, &consumer, &to).is_some() {
+        return Ok(match related(status, &consumer, &to) {
+            Settled::Yes => {
+                log::info!("{consumer} is related to {to}");
+                adoption.moves[place].done = true;
+                keep(context, adoption).await?;
+                Through::AtWork(format!("{consumer} was moved to {to}"))
+            }
+            Settled::NotYet(why) => Through::AtWork(format!("{consumer} is moved to {to}: {why}")),
+            Settled::Stuck(why) => Through::Person(why, "juju status --relations".to_owned()),
+        });
+    }
+    if status.relations.iter().any(|found| found.id == relation) {
+        if !one.removing {
+            adoption.moves[place].removing = true;
+            keep(context, adoption).await?;
+        }
+        if let Settled::Stuck(why) = relation_gone(status, relation) {
+            return Ok(Through::Person(why, "juju status --relations".to_owned()));
+        }
+        // Asking once more for what goes already is a success.
+        if !conductor.has_removed(relation) {
+            conductor.session(login).await?.destroy_relation_by_id(relation).await?;
+            conductor.removed(relation);
+        }
+        return Ok(Through::AtWork(format!("the relation of {consumer} with {from} goes")));
+    }
+    if !one.making {
+        adoption.moves[place].making = true;
+        keep(context, adoption).await?;
+    }
+    match conductor.session(login).await?.add_relation(&consumer, &to).await {
+        Ok(_) => Ok(Through::AtWork(format!("{consumer} is moved to {to}"))),
+        Err(error) if error.reaction() == Reaction::Stop => {
+            adoption.moves[place].refused = Some(error.to_string());
+            keep(context, adoption).await?;
+            Ok(Through::AtWork(format!("{consumer} goes back to {from}: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The old relation once more; what was moved before stays.
+async fn take_back(
+    context: &mut Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+    status: &FullStatus,
+    (adoption, place, why): (&mut Adoption, usize, &str),
+) -> Result<Through, Stop> {
+    let Move { consumer, from, .. } = adoption.moves[place].clone();
+    if relation_between(status, &consumer, &from).is_none() {
+        conductor.session(login).await?.add_relation(&consumer, &from).await?;
+        return Ok(Through::AtWork(format!("{consumer} goes back to {from}")));
+    }
+    if let Settled::NotYet(still) = related(status, &consumer, &from) {
+        return Ok(Through::AtWork(format!("{consumer} goes back to {from}: {still}")));
+    }
+    keep(context, &Adoption::default()).await?;
+    let found = format!("{why}, so {consumer} is related to {from} again");
+    Err(cannot(context, found, "mend that and run it again, or move them by hand").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::{ApplicationStatus, RelationEndpointStatus};
+
+    #[test]
+    fn consumers_are_those_of_this_model_that_are_not_us() {
+        let end = |text: &str| {
+            let (application, name) = text.split_once(':').unwrap();
+            RelationEndpointStatus { application: application.into(), name: name.into(), ..Default::default() }
+        };
+        let relation = |id, one: &str, other: &str| RelationStatus {
+            id,
+            endpoints: vec![end(one), end(other)],
+            ..Default::default()
+        };
+        let here = ["kratos", "login-ui", "coordinator", "hydra"];
+        let status = FullStatus {
+            applications: here.map(|name| (name.to_owned(), ApplicationStatus::default())).into(),
+            relations: vec![
+                relation(7, "kratos:kratos-info", "login-ui:kratos-info"),
+                relation(8, "coordinator:source-kratos", "kratos:kratos-info"),
+                relation(9, "kratos:kratos-info", "remote-5:kratos-info"),
+                relation(10, "kratos:hydra-endpoint-info", "hydra:hydra-endpoint-info"),
+            ],
+            ..Default::default()
+        };
+        let found = consumers_of(&status, "kratos:kratos-info", "coordinator");
+        assert_eq!(found, [("login-ui:kratos-info".to_owned(), 7)]);
+    }
+}

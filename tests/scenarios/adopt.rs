@@ -1,0 +1,139 @@
+//! Consumers that take their address from Kratos itself are found, moved to the coordinator, and back.
+
+use super::closing::Played;
+use super::controller::hold_unit;
+use super::hold;
+use super::rig::{self, End, SOON};
+use super::story::{expect, run};
+use controller_peer::Fault;
+use emulator::{ActionResult, Model};
+
+const CONSUMER: &str = "login-ui:kratos-info";
+const ITSELF: &str = "kratos:kratos-info";
+const OURS: &str = "coordinator:kratos-info";
+
+/// A stage as it is before anybody is adopted.
+fn unadopted(name: &str) -> Played {
+    let stage = rig::stage(name, 1);
+    stage.model.remove_relation(OURS, CONSUMER).unwrap();
+    stage.model.wait_idle(SOON).unwrap();
+    stage.model.integrate(ITSELF, CONSUMER).unwrap();
+    stage.model.wait_idle(SOON).unwrap();
+    stage
+}
+
+/// `adopt`, asked for again until it says how it ended: the coordinator's own hooks come between.
+fn adopt(model: &Model, parameters: &[(&str, &str)]) -> ActionResult {
+    let mut last = run(model, "adopt", parameters);
+    for _ in 0..20 {
+        if last.result("outcome") != "running" {
+            break;
+        }
+        model.wait_idle(SOON).unwrap();
+        last = run(model, "adopt", parameters);
+    }
+    last
+}
+
+fn done(model: &Model, parameters: &[(&str, &str)], says: &str) {
+    let adopted = adopt(model, parameters);
+    assert_eq!(adopted.result("outcome"), "done", "{adopted:?}\n{}", model.unit_log("coordinator/0"));
+    assert!(adopted.result("message").contains(says), "{adopted:?}");
+}
+
+#[test]
+fn consumers_are_found_and_moved_there_and_back() {
+    let stage = unadopted("adopt");
+    let model = &stage.model;
+    let typed = expect(model, "adopt", &[("wait", "10")], "failed");
+    assert!(typed.message.contains("controller-credentials are not set"), "{typed:?}");
+    assert!(typed.message.contains("juju integrate <consumer>:kratos-info coordinator:kratos-info"), "{typed:?}");
+    let api = stage.give_credentials().unwrap();
+    let report = expect(model, "preflight", &[], "done").result("report");
+    let remove = "juju remove-relation login-ui:kratos-info kratos:kratos-info";
+    let make = "juju integrate login-ui:kratos-info coordinator:kratos-info";
+    assert!(report.contains("a flip would not reach login-ui:kratos-info"), "{report}");
+    assert!(report.contains(&format!("{remove} and then {make}")), "{report}");
+    // Each request's answer is lost once.
+    for call in ["Application.DestroyRelation", "Application.AddRelation", "Client.FullStatus"] {
+        api.plan_fault(call, Fault::CutAfter);
+    }
+    done(model, &[], "login-ui:kratos-info take their address from here now");
+    done(model, &[], "every consumer takes its address from here already");
+    assert_eq!(api.times_done("Application.AddRelation"), 1, "{:?}", api.changes());
+    assert!(stage.consumer.current().is_some());
+    let report = expect(model, "preflight", &[], "done").result("report");
+    assert!(report.contains("nobody in this model takes the address of kratos from itself"), "{report}");
+    done(model, &[("undo", "true")], "from the identity application itself again");
+    let report = expect(model, "preflight", &[], "done").result("report");
+    assert!(report.contains("a flip would not reach login-ui:kratos-info"), "{report}");
+    // Killed before and after it noted what it is about to do, the next worker goes on.
+    for place in ["record-before", "record-after"] {
+        hold::arm(&stage, "coordinator/0", &format!("{place}/errand/adoption"), "kill");
+        model.enqueue("coordinator/leader", "adopt", &[]).unwrap();
+        hold::reached(&stage, "coordinator/0");
+        model.update_status("coordinator/0").unwrap();
+    }
+    done(model, &[], "");
+    rig::consumer_uses(&stage, &stage.kratos);
+    rig::close(&stage, End::Source);
+}
+
+#[test]
+fn a_relation_that_is_refused_leads_back_and_one_that_stays_is_waited_for() {
+    let stage = unadopted("adopt-refused");
+    let model = &stage.model;
+    let api = stage.give_credentials().unwrap();
+    // The consumer's hooks do not come, so the relation stays.
+    hold_unit(&stage, "login-ui/0", "hooks/");
+    let waits = expect(model, "adopt", &[("wait", "6")], "running");
+    assert!(
+        waits.result("message").contains("the relation of login-ui:kratos-info with kratos:kratos-info goes"),
+        "{waits:?}"
+    );
+    assert_eq!(api.times_done("Application.DestroyRelation"), 1);
+    // Meanwhile somebody else takes the only place that the consumer has.
+    hold::arm(&stage, "coordinator/0", "record-before/errand/adoption", "stop");
+    stage.controller.set_gate(None);
+    model.update_status("login-ui/0").unwrap();
+    hold::held(&stage, "coordinator/0");
+    model.integrate("kratos-new:kratos-info", CONSUMER).unwrap();
+    hold::thaw(&stage, "coordinator/0");
+    let refused = adopt(model, &[]);
+    assert_eq!(refused.result("outcome"), "failed", "{refused:?}");
+    assert!(refused.message.contains("quota limit exceeded") || refused.message.contains("limit"), "{refused:?}");
+    model.remove_relation("kratos-new:kratos-info", CONSUMER).unwrap();
+    model.wait_idle(SOON).unwrap();
+    let back = adopt(model, &[]);
+    assert_eq!(back.result("outcome"), "failed", "{back:?}");
+    assert!(back.message.contains("so login-ui:kratos-info is related to kratos:kratos-info again"), "{back:?}");
+    done(model, &[], "login-ui:kratos-info take their address from here now");
+    rig::consumer_uses(&stage, &stage.kratos);
+    rig::close(&stage, End::Source);
+}
+
+#[test]
+fn a_coordinator_without_relations_is_told_which_ones_it_needs() {
+    let stage = unadopted("adopt-proposed");
+    let model = &stage.model;
+    stage.give_credentials().unwrap();
+    for (endpoint, other) in
+        [("source-database", "postgresql-k8s:database"), ("target-kratos", "kratos-new:kratos-info")]
+    {
+        model.remove_relation(&format!("coordinator:{endpoint}"), other).unwrap();
+    }
+    model.wait_idle(SOON).unwrap();
+    let told = expect(model, "preflight", &[], "refused").result("next");
+    let lines = [
+        "juju integrate coordinator:source-database postgresql-k8s:database",
+        "juju integrate coordinator:target-kratos kratos-new:kratos-info",
+        "juju remove-relation login-ui:kratos-info kratos:kratos-info",
+        "juju integrate login-ui:kratos-info coordinator:kratos-info",
+    ];
+    assert_eq!(told, lines.join("\n"));
+    model.integrate("coordinator:source-database", "postgresql-k8s:database").unwrap();
+    model.integrate("coordinator:target-kratos", "kratos-new:kratos-info").unwrap();
+    model.wait_idle(SOON).unwrap();
+    done(model, &[], "");
+    rig::close(&stage, End::Source);
+}
