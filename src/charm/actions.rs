@@ -7,11 +7,13 @@ use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
 use super::relations::Side;
 use super::relations::identity::is_anonymous;
-use super::{Journal, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
+use super::{
+    Journal, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show, status, watch,
+};
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Step, Verification, plan};
+use crate::migration::{Engine, Failure, Goal, IN_PLACE, Phase, Record, Settings, State, Step, Verification, plan};
 use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
 use crate::steps::preflight::{End, Ends, Verdict};
 use crate::steps::{begin, preflight, refresh, sweep, verify};
@@ -28,9 +30,14 @@ pub async fn run(name: &str, tools: &HookTools, context: &Context, gathered: &mu
     if gathered.leader {
         relations::write_all(tools, &gathered.relations.requests)?;
     }
+    let parameters = Parameters::read(name, &given);
+    gathered.begins_in_place = name == IN_PLACE && parameters.as_ref().is_ok_and(|given| given.flag("accept-outage"));
     let mut journal = Journal::open(context, gathered).await;
+    if gathered.leader {
+        gathered.memory.keep_place(tools, gathered.one_sided.is_some())?;
+    }
     let desk = Desk { tools, context, gathered };
-    let reply = match Parameters::read(name, &given) {
+    let reply = match parameters {
         Err(sentence) => Reply::refused(sentence, ""),
         Ok(parameters) => answer(name, &parameters, &desk, &mut journal).await?,
     };
@@ -94,6 +101,9 @@ async fn answer(
     if is_finalized(gathered, journal.as_ref().ok().map(|journal| &journal.state)) {
         return Ok(finalized(name, desk, journal));
     }
+    if let Some(reply) = in_place::unaccepted(name, parameters, desk) {
+        return Ok(reply);
+    }
     // Without a place for the journal the other side may lack too: the first of them is named.
     if let (Err(lacking), Err(_)) = (&gathered.world, &gathered.journal) {
         return Ok(lacks(desk, name, lacking));
@@ -147,6 +157,9 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     let state = &journal.state;
     let request = request(name, parameters, desk.gathered, state);
     let app = desk.gathered.applications.app;
+    if let Some(reply) = in_place::refused(desk, &request, parameters, state, now_ms()) {
+        return Ok(reply);
+    }
     if request.abandon_messages && app.messages.is_none() {
         let sentence =
             format!("cannot {name}: {} sends no messages; run it without abandon-queued-messages", app.title);
@@ -182,7 +195,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     }
     // What was begun goes back and ends with nothing but the databases.
     let lacking = match request.goal {
-        Goal::RolledBack | Goal::Finalized => desk.gathered.world.as_ref().err().cloned(),
+        Goal::RolledBack | Goal::Finalized | Goal::UpgradedInPlace => desk.gathered.world.as_ref().err().cloned(),
         _ => desk.gathered.unrelated(desk.context),
     };
     if let Some(lacking) = lacking {
@@ -203,7 +216,9 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
 async fn remains(desk: &Desk<'_>, journal: &Journal) -> bool {
     match &desk.gathered.world {
         // The worker says it better when a server does not answer.
-        Ok(world) if journal.state.run.is_none() => sweep::stands(world, &journal.store).await.unwrap_or(true),
+        Ok(world) if journal.state.run.is_none() && !world.is_in_place() => {
+            sweep::stands(world, &journal.store).await.unwrap_or(true)
+        }
         _ => false,
     }
 }
@@ -217,7 +232,7 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
     let outage = ["outage-limit", "max-lag-bytes", "lock-timeout-ms", "verification"];
     let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
-        ("rollback" | "finalize", _) => Vec::new(),
+        ("rollback" | "finalize" | IN_PLACE, _) => Vec::new(),
         (_, None) => [&outage[..], &copy, &["order"]].concat(),
         ("migrate", Some(_)) => [&outage[..], &copy].concat(),
         ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
@@ -243,6 +258,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         "run-migration" => Goal::Migrated,
         "rollback" => Goal::RolledBack,
         "finalize" => Goal::Finalized,
+        IN_PLACE => Goal::UpgradedInPlace,
         _ => match parameters.text("until") {
             "following" => Goal::Following,
             "migrated" => Goal::Migrated,
@@ -253,7 +269,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
     let (channel, revision) = charm(parameters, state);
     Request {
         settings: settings(parameters, gathered, state),
-        with_refresh: matches!(name, "refresh" | "rehearse" | "migrate"),
+        with_refresh: matches!(name, "refresh" | "rehearse" | "migrate" | IN_PLACE),
         channel,
         revision,
         keep_release: parameters.flag("keep-release"),
@@ -263,6 +279,8 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         accept_no_way_back: parameters.flag("accept-no-way-back"),
         abandon_messages: parameters.flag("abandon-queued-messages"),
         rehearse_again: parameters.flag("again"),
+        accept_outage: parameters.flag("accept-outage"),
+        accept_no_backup: parameters.flag("accept-no-backup"),
         ..Request::plain(name, goal)
     }
 }

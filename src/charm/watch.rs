@@ -4,7 +4,7 @@
 use super::desk::{Desk, Reply};
 use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
-use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, Traffic, plan};
+use crate::migration::{Goal, IN_PLACE, Order, Phase, Progress, Run, State, Step, Traffic, plan};
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
@@ -40,8 +40,10 @@ const UNREACHABLE: Duration = Duration::from_secs(4);
 pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wait: Duration) -> anyhow::Result<Reply> {
     let began = Instant::now();
     let wait = match (request.action.as_str(), wait.as_secs()) {
-        ("run-migration", 0) if request.migration_timeout > 0 => Duration::from_secs(request.migration_timeout + 300),
-        ("run-migration", 0) => Duration::from_secs(1200),
+        ("run-migration" | IN_PLACE, 0) if request.migration_timeout > 0 => {
+            Duration::from_secs(request.migration_timeout + 300)
+        }
+        ("run-migration" | IN_PLACE, 0) => Duration::from_secs(1200),
         (_, 0) => AT_LEAST,
         _ => wait,
     };
@@ -252,6 +254,9 @@ pub fn sentence(request: &Request, state: &State) -> String {
              database"
                 .into()
         }
+        Goal::RolledBack if run.is_some_and(Run::is_in_place) => {
+            "the application serves the release that it had, and its schema was not touched".into()
+        }
         Goal::RolledBack if state.void.is_some() => {
             "the source takes writes, nothing of ours is left in either database; the journal was lost and begins anew"
                 .into()
@@ -259,6 +264,12 @@ pub fn sentence(request: &Request, state: &State) -> String {
         Goal::RolledBack if run.is_none() => "nothing was begun here, so there is nothing to undo".into(),
         Goal::RolledBack => "the source takes writes, nothing of ours is left in either database".into(),
         Goal::Finalized => "nothing of ours is left; the way back is closed".into(),
+        Goal::UpgradedInPlace => match run.and_then(Run::upgraded) {
+            Some((from, to)) => {
+                format!("the application was upgraded in place from {from} to {to}, and its server passed every gate")
+            }
+            None => "the application has its new release".into(),
+        },
     }
 }
 
@@ -286,6 +297,7 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
     put("warnings", Some(warnings(run).join("\n")).filter(|told| !told.is_empty()));
     put("drain-ms", of(Step::Drain, "drain-ms"));
     put("outage-ms", of(Step::HandOver, "outage-ms"));
+    put("outage-ms", of(Step::Gates, "outage-ms"));
     put("messages-abandoned", of(Step::HandOver, "messages-abandoned"));
     put("rows-verified", of(Step::Verify, "rows-verified"));
     put("rows-different", of(Step::Verify, "rows-different"));

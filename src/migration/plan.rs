@@ -1,10 +1,11 @@
 //! What comes next: pure functions of the journal. Refusals are decided here and nowhere else.
 
 use super::goal::Goal;
-use super::journal::Request;
+use super::journal::{IN_PLACE, Request};
 use super::phase::Phase;
-use super::replay::{Run, State, Status};
+use super::replay::{Run, State};
 use super::runbook::{Order, REHEARSAL, REVERSAL, Step};
+use super::step_state::Status;
 
 /// What the worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub fn next(state: &State) -> Next {
         return match request.goal {
             Goal::RolledBack if state.run.is_none() => Next::Sweep,
             Goal::RolledBack | Goal::Finalized => Next::Reached,
+            Goal::UpgradedInPlace if state.has_upgraded() => Next::Reached,
             _ => Next::Begin,
         };
     };
@@ -69,7 +71,7 @@ pub fn next(state: &State) -> Next {
     }
     match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
         Some(step) => Next::Do(step),
-        None if request.goal == Goal::Finalized => Next::End,
+        None if request.goal == Goal::Finalized || run.is_in_place() => Next::End,
         None if request.goal == Goal::Rehearsed && !state.has_rehearsed() => match run.may_rehearse() {
             true => Next::Rehearse,
             false => Next::NoRehearsal,
@@ -100,6 +102,9 @@ fn compares_first(run: &Run, goal: Goal) -> bool {
 
 /// What a request asks for against what the run that is under way was begun for.
 pub fn contradicts(action: &str, request: &Request, state: &State) -> Option<Refusal> {
+    if request.goal == Goal::UpgradedInPlace {
+        return refreshed_to_another(action, request, state);
+    }
     let asks_for_another = !request.channel.is_empty() || request.revision > 0;
     let found = match &state.active()?.keeps {
         Some(release) if asks_for_another => format!("keeps the source's release, {release}"),
@@ -108,6 +113,22 @@ pub fn contradicts(action: &str, request: &Request, state: &State) -> Option<Ref
     };
     let sentence = format!("cannot {action}: the run that is under way {found}; run rollback, then this action again");
     Some(Refusal { sentence, instead: "rollback".to_owned() })
+}
+
+/// The field of an in-place refresh's output: the channel and the revision that were asked for.
+pub const WISH: &str = "wish";
+
+/// An application that was refreshed already goes on with the release that it has.
+fn refreshed_to_another(action: &str, request: &Request, state: &State) -> Option<Refusal> {
+    let wish = state.active()?.output(Step::Refresh, WISH)?;
+    let asked = serde_json::json!([request.channel, request.revision]);
+    let other = (!request.channel.is_empty() || request.revision > 0) && *wish != asked;
+    let sentence = format!(
+        "cannot {action}: the application was refreshed to another channel or revision already; run it without channel and \
+         revision, which goes on with what it has"
+    );
+    let plain = Request { channel: String::new(), revision: 0, ..request.clone() };
+    other.then(|| Refusal { sentence, instead: plain.again(IN_PLACE) })
 }
 
 /// Users go back to the source first; then everything is undone.
@@ -128,6 +149,9 @@ fn next_undo(run: &Run) -> Next {
 
 /// True when the step belongs to the road to the goal.
 fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
+    if run.is_in_place() || goal == Goal::UpgradedInPlace {
+        return run.is_in_place() && goal == Goal::UpgradedInPlace;
+    }
     if goal == Goal::Refreshed {
         return step == Step::Refresh;
     }
@@ -145,6 +169,7 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
         Goal::Drained | Goal::RolledBack => Step::Snapshot,
         Goal::Flipped => Step::FollowBack,
         Goal::Finalized => Step::Finalize,
+        Goal::UpgradedInPlace => Step::Gates,
     };
     if place(step) > place(last) {
         return false;
@@ -184,6 +209,14 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     }
     if goal != Goal::Finalized {
         admit_unless_finalized(action, state)?;
+    }
+    match (run.map(Run::is_in_place), goal) {
+        (Some(true), Goal::UpgradedInPlace | Goal::RolledBack) => return Ok(()),
+        (Some(true), _) => return refuse("an upgrade in place is under way", usual_next(state)),
+        (Some(false), Goal::UpgradedInPlace) => {
+            return refuse("a migration to another application is under way", usual_next(state));
+        }
+        (Some(false) | None, _) => {}
     }
     if run.is_some_and(|run| run.rehearsing) && !matches!(goal, Goal::Rehearsed | Goal::Following | Goal::RolledBack) {
         return refuse("a rehearsal is under way", usual_next(state));
@@ -295,6 +328,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             }
             _ => Ok(()),
         },
+        Goal::UpgradedInPlace => Ok(()),
         Goal::Finalized => match phase {
             Phase::Flipped | Phase::Finalized => Ok(()),
             Phase::Idle => refuse("there is nothing to finalize", "preflight"),
@@ -359,9 +393,13 @@ pub fn usual_next(state: &State) -> &'static str {
     let Some(run) = state.active() else {
         return match state.phase() {
             Phase::Finalized => "",
+            _ if state.run.as_ref().is_some_and(|run| run.upgraded().is_some()) => "show",
             _ => "preflight",
         };
     };
+    if run.is_in_place() && run.phase != Phase::RollingBack {
+        return "upgrade-in-place accept-outage=true";
+    }
     let migrated = run.is_done(Step::Gates);
     match run.phase {
         Phase::Following | Phase::Migrating if run.rehearsing && run.is_done(Step::Copy) => "rehearse",

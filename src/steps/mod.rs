@@ -15,6 +15,7 @@ pub mod gates;
 pub mod guard;
 pub mod hand_over;
 pub mod identity_documents;
+pub mod in_place;
 pub mod judge;
 pub mod mend;
 mod messages;
@@ -51,6 +52,9 @@ use crate::migration::{Record, Step};
 /// # Errors
 /// The step's failure, with what it asks for.
 pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
+    if context.run()?.is_in_place() {
+        return in_place::perform(step, context).await;
+    }
     match step {
         Step::Preflight => begin::check(context).await,
         Step::Prepare => prepare::perform(context).await,
@@ -85,6 +89,10 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
 /// # Errors
 /// The undo's failure.
 pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
+    // What could not be left as it is was proven before the way back began.
+    if context.run()?.is_in_place() {
+        return Ok(Outcome::Done(serde_json::Value::Null));
+    }
     match step {
         Step::Prepare => prepare::undo(context).await,
         Step::Copy => copy::undo(context).await,

@@ -11,7 +11,7 @@ mod wake;
 
 pub use action::forget;
 pub use conductor::Conductor;
-pub use refresh::is_asked;
+pub use refresh::{is_asked, revision_before};
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};
@@ -101,6 +101,8 @@ pub enum Work {
     Restart,
     /// The option that woke it gets its old value back.
     Restore,
+    /// Nothing but a look: whether the application has the charm again that it had before its refresh.
+    Return,
 }
 
 /// Why some work ends here.
@@ -138,7 +140,8 @@ pub async fn attempt(context: &mut Context<'_>, work: Work) -> Result<Through, F
         let why = format!("the coordinator may not change the model {model}, in which {} is", target.name);
         return Ok(Through::Cannot(why));
     }
-    if target.name.is_empty() || target.name == context.applications.source.name {
+    let same = target.name == context.applications.source.name && !context.world.is_in_place();
+    if target.name.is_empty() || same {
         let why = format!("source and target are both told to be the application {:?}", target.name);
         return Ok(Through::Cannot(why));
     }
@@ -168,6 +171,7 @@ async fn go_on(
         Work::Wake => wake::wake(context, conductor, login, Wanted::Start).await,
         Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
+        Work::Return => refresh::returned(context, conductor, login).await,
     }
 }
 
