@@ -34,6 +34,7 @@ migrate         asked       asked       asked       >rollback     asked         
 rehearse        asked       asked       asked       >rollback     asked           >run-migration  >cut-over
 rollback        done        asked       asked       asked         asked           asked           asked
 finalize        >preflight  >replicate  >replicate  >rollback     >run-migration  >run-migration  >cut-over
+upgrade-in-place >preflight >replicate  >replicate  >rollback     >run-migration  >run-migration  >cut-over
 show            done        done        done        done          done            done            done
 ",
     "
@@ -50,6 +51,7 @@ migrate         asked       asked          asked          done        >show     
 rehearse        >drain      >flip-traffic  >flip-traffic  >finalize   >show      >rollback
 rollback        asked       asked          asked          asked       >show      asked
 finalize        >drain      >flip-traffic  >flip-traffic  asked       done       >rollback
+upgrade-in-place >drain     >flip-traffic  >flip-traffic  >finalize   >show      >rollback
 show            done        done           done           done        done       done
 ",
     "
@@ -66,6 +68,7 @@ migrate         >rehearse
 rehearse        waiting
 rollback        asked
 finalize        >rehearse
+upgrade-in-place >rehearse
 show            done
 ",
 ];
@@ -85,6 +88,7 @@ migrate         asked       asked       asked       >rollback     asked       as
 rehearse        asked       asked       asked       >rollback     asked       >drain
 rollback        done        asked       asked       asked         asked       asked
 finalize        >preflight  >replicate  >replicate  >rollback     >cut-over   >drain
+upgrade-in-place >preflight >replicate  >replicate  >rollback     >cut-over   >drain
 show            done        done        done        done          done        done
 ",
     "
@@ -101,6 +105,7 @@ migrate         asked           waiting         asked          asked          do
 rehearse        >run-migration  >run-migration  >flip-traffic  >flip-traffic  >finalize   >show      >rollback
 rollback        asked           asked           asked          asked          asked       >show      asked
 finalize        >run-migration  >run-migration  >flip-traffic  >flip-traffic  asked       done       >rollback
+upgrade-in-place >run-migration >run-migration  >flip-traffic  >flip-traffic  >finalize   >show      >rollback
 show            done            done            done           done           done        done       done
 ",
 ];
