@@ -8,15 +8,15 @@ use super::parameters::Parameters;
 use super::relations::Side;
 use super::relations::identity::is_anonymous;
 use super::{
-    Journal, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show, status, watch,
+    Journal, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show, status, verify,
+    watch,
 };
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Engine, Failure, Goal, IN_PLACE, Phase, Record, Settings, State, Step, Verification, plan};
-use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
+use crate::migration::{Engine, Goal, IN_PLACE, Phase, Record, Settings, State, Step, Verification, plan};
 use crate::steps::preflight::{End, Ends, Verdict};
-use crate::steps::{begin, preflight, refresh, sweep, verify};
+use crate::steps::{begin, preflight, refresh, sweep};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -122,13 +122,13 @@ async fn answer(
     }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),
-        "verify" => Ok(compare(desk, &journal.state, wait_of(parameters)).await),
+        "verify" => Ok(verify::compare(desk, &journal.state, wait_of(parameters)).await),
         _ => ask(desk, name, parameters, journal).await,
     }
 }
 
 /// What lacks is named with its cure; what comes by itself only has to be waited for.
-fn lacks(desk: &Desk<'_>, name: &str, lacking: &Lacking) -> Reply {
+pub(super) fn lacks(desk: &Desk<'_>, name: &str, lacking: &Lacking) -> Reply {
     let next = if lacking.person { lacking.commands.join("\n") } else { desk.command(name) };
     Reply::refused(lacking.sentence.clone(), next)
 }
@@ -405,46 +405,5 @@ fn ends(desk: &Desk<'_>) -> Ends {
         target_database: database(Side::Target).unwrap_or_default(),
         source_identity: identity(Side::Source).unwrap_or_default(),
         target_identity: identity(Side::Target).unwrap_or_default(),
-    }
-}
-
-/// `verify`: compares while the target follows. Only reads, so it runs here and not in the worker.
-async fn compare(desk: &Desk<'_>, state: &State, wait: Duration) -> Reply {
-    let run = match plan::admit_verify(state) {
-        Ok(run) => run,
-        Err(refusal) => return Reply::refused(refusal.sentence, desk.command(&refusal.instead)),
-    };
-    let world = match &desk.gathered.world {
-        Ok(world) => world,
-        Err(lacking) => return lacks(desk, "verify", lacking),
-    };
-    let compared = tokio::time::timeout(wait.max(Duration::from_secs(1)), verify::online(world, run)).await;
-    match compared {
-        Err(_) => Reply::failed(
-            format!("cannot verify: the comparison needs more than {} s; give it a longer wait", wait.as_secs()),
-            desk.command(&format!("verify wait={}", wait.as_secs() * 4)),
-        ),
-        Ok(Err(Failure { sentence, .. })) => {
-            // Only the worker tries again.
-            let asked = [BY_ITSELF, TRYING_AGAIN].iter().fold(sentence, |said, promise| said.replace(promise, ""));
-            Reply::failed(world.with_side(&asked), desk.command("verify"))
-        }
-        Ok(Ok(verdict)) => {
-            let more = BTreeMap::from([
-                ("rows-verified".to_owned(), verdict.rows_verified.to_string()),
-                ("rows-different".to_owned(), verdict.rows_different.to_string()),
-            ]);
-            if verdict.rows_different > 0 {
-                let sentence =
-                    format!("cannot trust the copy: {}; run {}", verify::describe(&verdict), desk.command("rollback"));
-                return Reply { more, ..Reply::failed(sentence, desk.command("rollback")) };
-            }
-            Reply {
-                outcome: "done",
-                message: format!("{} rows compared while following, none differs", verdict.rows_verified),
-                next: desk.command(plan::usual_next(state)),
-                more,
-            }
-        }
     }
 }

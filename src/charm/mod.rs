@@ -15,6 +15,7 @@ pub mod relations;
 pub mod retire;
 pub mod show;
 pub mod status;
+pub mod verify;
 pub mod watch;
 
 use crate::failpoint;

@@ -266,7 +266,9 @@ pub fn sentence(request: &Request, state: &State) -> String {
         Goal::Finalized => "nothing of ours is left; the way back is closed".into(),
         Goal::UpgradedInPlace => match run.and_then(Run::upgraded) {
             Some((from, to)) => {
-                format!("the application was upgraded in place from {from} to {to}, and its server passed every gate")
+                let task = run.and_then(|run| run.output(Step::Migrate, "task")).and_then(Value::as_str);
+                let task = task.map(|task| format!("; {task} tells of its run-migration")).unwrap_or_default();
+                format!("the application was upgraded in place from {from} to {to}, and its server passed every gate{task}")
             }
             None => "the application has its new release".into(),
         },

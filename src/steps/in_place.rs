@@ -210,7 +210,10 @@ async fn migrate(context: &mut Context<'_>) -> Answer {
     if let Some(to) = migrate::ended(context, &from).await? {
         let seconds = begun_at(context)?.map(|begun| (looked - begun).max(0) as f64 / 1000.0);
         let claimed = apps::pair(context.app(), &from, &to).is_some_and(|pair| pair.earned);
-        return Ok(Outcome::Done(json!({"from": from, "to": to, "seconds": seconds, "claimed": claimed})));
+        let task = through_controller::task(context);
+        return Ok(Outcome::Done(
+            json!({"from": from, "to": to, "seconds": seconds, "claimed": claimed, "task": task}),
+        ));
     }
     let target = context.world.target("migrate").await?;
     let runs = migrate::is_running(context, &target).await?;

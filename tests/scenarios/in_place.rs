@@ -223,10 +223,67 @@ fn with_credentials_one_action_does_it_with_every_reply_lost() {
     let done = to_the_end(&stage);
     assert_eq!(done.result("outcome"), "done", "{done:?}\n{}", stage.model.unit_log(UNIT));
     assert!(done.result("outage-ms").parse::<u64>().unwrap() > 0, "{done:?}");
-    let said: String = done.log.iter().map(|(_, line)| format!("{line}\n")).collect();
-    assert!(said.contains("run-migration ") && said.contains("juju show-task "), "{said}");
+    assert!(done.result("message").contains("; juju show-task "), "{done:?}");
     each_once(&stage, &api);
     upgraded(&stage, &people);
+}
+
+/// Somebody who holds a table that the schema migration alters.
+struct Holder<'a>(&'a Stage, std::thread::JoinHandle<()>);
+
+impl<'a> Holder<'a> {
+    const SQL: &'static str = "BEGIN; LOCK TABLE public.identities IN ACCESS SHARE MODE; SELECT pg_sleep(601)";
+
+    fn of(stage: &'a Stage) -> Self {
+        let (cluster, database) = (Arc::clone(&stage.source), stage.source_place.database());
+        // It ends with an error, when it is told to let go.
+        let thread = std::thread::spawn(move || drop(cluster.psql(&database, Self::SQL)));
+        let holder = Self(stage, thread);
+        let held = |_: &emulator::Model| holder.pids("count(*)") == "1";
+        stage.model.wait_until("the table to be held", SOON, held).unwrap();
+        holder
+    }
+
+    fn pids(&self, what: &str) -> String {
+        let sql = format!(
+            "SELECT {what} FROM pg_stat_activity WHERE query LIKE '%pg_sleep(601)' AND pid <> pg_backend_pid()"
+        );
+        self.0.source.psql("postgres", &sql).unwrap()
+    }
+
+    fn let_go(self) {
+        self.pids("pg_terminate_backend(pid)");
+        self.1.join().unwrap();
+    }
+}
+
+#[test]
+fn the_task_is_told_while_it_runs_and_when_it_fails_and_is_asked_for_again() {
+    let (stage, people, api) = given("in-place-failed");
+    let model = &stage.model;
+    let holder = Holder::of(&stage);
+    let accepted = [&ASKED[..], &[("accept-no-backup", "true"), ("timeout", "15")]].concat();
+    let task = model.enqueue("coordinator/leader", "upgrade-in-place", &accepted).unwrap();
+    let told = |model: &emulator::Model| {
+        let tasks = model.tasks().into_iter().filter(|known| known.id == task);
+        tasks
+            .flat_map(|known| known.log)
+            .any(|(_, line)| line.contains("runs on kratos/0 (task ") && line.contains("; juju show-task "))
+    };
+    model.wait_until("the task to be told", SOON, told).unwrap();
+    let failed = model.wait_task(task, SOON).unwrap();
+    assert!(
+        failed.message.contains("cannot migrate the schema: run-migration of kratos/0 failed (task "),
+        "{failed:?}"
+    );
+    assert!(failed.message.contains("juju show-task "), "{failed:?}");
+    let again = "upgrade-in-place channel=0.4/stable timeout=15 accept-outage=true accept-no-backup=true";
+    assert_eq!(failed.result("next"), format!("juju run coordinator/leader {again}"));
+    rig::status_says(model, UNIT, again);
+    holder.let_go();
+    assert_eq!(to_the_end(&stage).result("outcome"), "done");
+    upgraded(&stage, &people);
+    assert_eq!(api.changes().iter().filter(|change| *change == "Action.EnqueueOperation").count(), 2);
 }
 
 /// Kills the worker at this place; the next hook brings another.

@@ -49,6 +49,11 @@ impl Noted {
     }
 }
 
+/// The command that shows the task of the application's migration, if we had it run.
+pub fn task(context: &Context<'_>) -> Option<String> {
+    noted::<Noted>(context, Step::Migrate, TASK).map(|task| task.show())
+}
+
 /// A migration that begins anew is asked for anew, whatever came of the one before.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ mod conductor;
 mod refresh;
 mod wake;
 
-pub use action::forget;
+pub use action::{forget, task};
 pub use conductor::Conductor;
 pub use refresh::{is_asked, revision_before};
 pub use wake::restore;
