@@ -101,7 +101,7 @@ async fn answer(
     if is_finalized(gathered, journal.as_ref().ok().map(|journal| &journal.state)) {
         return Ok(finalized(name, desk, journal));
     }
-    if let Some(reply) = in_place::unaccepted(name, parameters, desk) {
+    if let Some(reply) = in_place::unfit(name, parameters, desk, journal.as_ref().ok().map(|open| &open.state)) {
         return Ok(reply);
     }
     // Without a place for the journal the other side may lack too: the first of them is named.
@@ -119,6 +119,9 @@ async fn answer(
         && !["preflight", "rollback"].contains(&name)
     {
         return Ok(Reply::refused(failure.sentence, command(context, "rollback")));
+    }
+    if let Some(reply) = in_place::aside(name, desk, &journal.state) {
+        return Ok(reply);
     }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),

@@ -16,9 +16,15 @@ use std::time::Duration;
 /// How long a look at the source's cluster may take: hooks come while it is down, too.
 const PEEK: Duration = Duration::from_secs(3);
 
-/// Why the action must not be tried at all: nobody has an outage by mistake.
-pub fn unaccepted(name: &str, parameters: &Parameters, desk: &Desk<'_>) -> Option<Reply> {
-    if name != IN_PLACE || parameters.flag("accept-outage") || has_target(desk.gathered) {
+/// Why the action must not be tried at all: there is a target, or nobody said that users may have an outage.
+pub fn unfit(name: &str, parameters: &Parameters, desk: &Desk<'_>, state: Option<&State>) -> Option<Reply> {
+    if name != IN_PLACE {
+        return None;
+    }
+    if has_target(desk.gathered) && desk.gathered.one_sided.is_none() {
+        return Some(has_other_side(desk, state));
+    }
+    if parameters.flag("accept-outage") {
         return None;
     }
     let sentence = format!(
@@ -26,6 +32,39 @@ pub fn unaccepted(name: &str, parameters: &Parameters, desk: &Desk<'_>) -> Optio
          knows before, and once it has begun nothing leads back but a restored backup; run it with accept-outage=true"
     );
     Some(Reply::refused(sentence, desk.command(&parameters.with(name, "accept-outage=true"))))
+}
+
+/// A coordinator that has a target migrates to that.
+fn has_other_side(desk: &Desk<'_>, state: Option<&State>) -> Reply {
+    let sentence = format!(
+        "cannot {IN_PLACE}: a target is related, so this coordinator migrates to that; deploy another coordinator with \
+         source-database and source-{} only for an upgrade in place",
+        desk.gathered.applications.app.name
+    );
+    Reply::refused(sentence, desk.command(state.map_or("preflight", plan::usual_next)))
+}
+
+/// What looks at two sides, or leads back, where there is only one.
+pub fn aside(name: &str, desk: &Desk<'_>, state: &State) -> Option<Reply> {
+    match (name, state.active(), state.run.as_ref().and_then(|run| run.upgraded())) {
+        ("preflight" | "verify", Some(run), _) if run.is_in_place() => {
+            let next = plan::usual_next(state);
+            let sentence =
+                format!("cannot {name}: an upgrade in place is under way, which checks by itself; run {next}");
+            Some(Reply::refused(sentence, desk.command(next)))
+        }
+        ("rollback", None, Some((from, to))) if desk.gathered.one_sided.is_some() => {
+            let application = &desk.gathered.applications.source;
+            let sentence = format!(
+                "cannot {name}: the application was upgraded in place from {from} to {to}, and no charm leads a schema back; \
+                 restore the backup with the PostgreSQL charm's restore, then run juju refresh {}{} --revision <revision before>",
+                application.model_flag(),
+                application.name
+            );
+            Some(Reply::refused(sentence, desk.command("show")))
+        }
+        _ => None,
+    }
 }
 
 /// Whether something of a second side is related: then this coordinator migrates to it.
@@ -93,17 +132,6 @@ pub fn refused(desk: &Desk<'_>, request: &Request, parameters: &Parameters, stat
         return None;
     }
     let gathered = desk.gathered;
-    if gathered.one_sided.is_none() {
-        if let Some(lacking) = gathered.one_side(desk.context).filter(|_| !has_target(gathered)) {
-            return Some(lacks(desk, request, &lacking));
-        }
-        let sentence = format!(
-            "cannot {IN_PLACE}: a target is related, so this coordinator migrates to that; deploy another coordinator with \
-             source-database and source-{} only for an upgrade in place",
-            gathered.applications.app.name
-        );
-        return Some(Reply::refused(sentence, desk.command(plan::usual_next(state))));
-    }
     if let Some(lacking) = gathered.one_side(desk.context) {
         return Some(lacks(desk, request, &lacking));
     }

@@ -254,7 +254,7 @@ pub fn sentence(request: &Request, state: &State) -> String {
              database"
                 .into()
         }
-        Goal::RolledBack if run.is_some_and(Run::is_in_place) => {
+        Goal::RolledBack if run.is_some_and(|run| run.is_in_place() && run.upgraded().is_none()) => {
             "the application serves the release that it had, and its schema was not touched".into()
         }
         Goal::RolledBack if state.void.is_some() => {

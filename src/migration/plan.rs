@@ -484,6 +484,69 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrade_in_place_ends_with_its_gates_and_another_may_begin() {
+        let book = super::super::runbook::runbook(Order::InPlace, false);
+        let wanted = Goal::UpgradedInPlace;
+        let after = |steps: &[Step]| asked(Order::InPlace, done(steps, &serde_json::Value::Null), wanted);
+        for (at, step) in book.iter().enumerate() {
+            assert_eq!(next(&after(&book[..at])), Next::Do(*step));
+        }
+        assert_eq!(next(&after(book)), Next::End);
+        assert_eq!(next(&asked(Order::InPlace, [], Goal::RolledBack)), Next::RollBack);
+        let output = serde_json::json!({"from": "1.0.0", "to": "1.3.1"});
+        let ask = || Record::Requested(Request::plain(IN_PLACE, wanted));
+        let begun = Record::RunStarted {
+            run: "0badcafe".into(),
+            order: Order::InPlace,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        };
+        let mut records = vec![ask(), begun];
+        records.extend(done(book, &output));
+        records.push(Record::RunEnded);
+        let play = |records: &[Record]| {
+            let entry = |(seq, record): (usize, &Record)| Entry { seq: seq as i64 + 1, at: 0, record: record.clone() };
+            State::replay(&records.iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap()
+        };
+        let state = play(&records);
+        assert_eq!((next(&state), state.phase()), (Next::Reached, Phase::Idle));
+        assert_eq!(state.run.as_ref().and_then(Run::upgraded), Some(("1.0.0", "1.3.1")));
+        records.extend([Record::Settled { request: 1, failure: None }, ask()]);
+        assert_eq!(next(&play(&records)), Next::Begin);
+    }
+
+    #[test]
+    fn beside_an_upgrade_in_place_nothing_is_admitted_and_it_not_beside_anything() {
+        let under_way = asked(Order::InPlace, [], Goal::UpgradedInPlace);
+        for goal in [Goal::UpgradedInPlace, Goal::RolledBack] {
+            assert_eq!(admit("test", goal, &under_way), Ok(()), "{goal:?}");
+        }
+        for goal in [Goal::Refreshed, Goal::Following, Goal::Rehearsed, Goal::Migrated, Goal::Flipped, Goal::Finalized]
+        {
+            let refusal = admit("test", goal, &under_way).unwrap_err();
+            assert_eq!(refusal.instead, "upgrade-in-place accept-outage=true", "{goal:?}");
+        }
+        let other = asked(Order::MigrateFirst, [], Goal::Following);
+        let refusal = admit("upgrade-in-place", Goal::UpgradedInPlace, &other).unwrap_err();
+        assert!(refusal.sentence.contains("a migration to another application is under way"), "{refusal:?}");
+        assert_eq!(next(&asked(Order::MigrateFirst, [], Goal::UpgradedInPlace)), Next::Reached);
+    }
+
+    #[test]
+    fn what_was_refreshed_is_not_refreshed_to_something_else_in_the_same_run() {
+        let wish = serde_json::json!({WISH: ["0.4/stable", 0]});
+        let state = asked(Order::InPlace, done(&[Step::Preflight, Step::Refresh], &wish), Goal::UpgradedInPlace);
+        let plain = Request { accept_outage: true, ..Request::plain(IN_PLACE, Goal::UpgradedInPlace) };
+        let to = |channel: &str| Request { channel: channel.to_owned(), ..plain.clone() };
+        for request in [plain.clone(), to("0.4/stable")] {
+            assert_eq!(contradicts(IN_PLACE, &request, &state), None);
+        }
+        let refusal = contradicts(IN_PLACE, &to("0.6/stable"), &state).unwrap();
+        assert_eq!(refusal.instead, "upgrade-in-place accept-outage=true");
+    }
+
+    #[test]
     fn beside_a_rehearsal_nothing_is_admitted_but_its_end() {
         let state = rehearsing(&REHEARSAL[..7], true, Goal::Rehearsed);
         for goal in [Goal::Rehearsed, Goal::Following, Goal::RolledBack] {

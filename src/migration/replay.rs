@@ -128,9 +128,8 @@ impl Run {
 
     /// The upgrade in place that came to its end: from which release to which.
     pub fn upgraded(&self) -> Option<(&str, &str)> {
-        let release = |name| self.output(Step::Migrate, name).and_then(Value::as_str);
-        let over = self.is_in_place() && self.ended && self.is_done(Step::Gates);
-        release("from").zip(release("to")).filter(|_| over)
+        let release = |name| self.output(Step::Gates, name).and_then(Value::as_str);
+        release("from").zip(release("to")).filter(|_| self.is_in_place() && self.ended)
     }
 
     /// The runbook.

@@ -5,11 +5,12 @@ use super::begin;
 use super::context::{Answer, Context, Outcome, wait};
 use super::gates::{self, WARNINGS};
 use super::through_controller::{self, Shown, Through, Work};
-use super::{migrate, observe, refresh};
+use super::{migrate, observe, preflight, refresh};
 use crate::apps::{self, Health, Kind, Recognised};
 use crate::migration::plan::WISH;
 use crate::migration::{Failure, IN_PLACE, State, Step};
-use crate::postgres::{fence, leftovers};
+use crate::postgres::leftovers::{self, LeftoverKind};
+use crate::postgres::{Session, fence};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ pub const OUTAGE: &str = "outage-ms";
 
 /// The field of the first step's output with the release before.
 const FROM: &str = "from";
+
+/// The field of the outputs with the release after.
+const TO: &str = "to";
 
 /// The field of the refresh's output, and the note of the gates: when the old server was last seen, the new one first.
 const SERVED_AT: &str = "served-at";
@@ -107,11 +111,16 @@ async fn check(context: &mut Context<'_>) -> Answer {
     context.progress.say("checking the application and its database");
     let settings = context.settings().clone();
     let look = begin::look(context.world, context.applications, &settings, None);
-    let mut findings = super::preflight::preflight(look).await;
-    // A side that could not be looked at is a finding of its own.
-    findings.retain(|finding| CHECKS.contains(&finding.check.as_str()) || finding.check.ends_with("-database"));
-    let checks = findings.len();
-    let warned = super::preflight::warned(&findings);
+    let findings = match preflight::gather(look).await {
+        Ok(facts) => {
+            let mut findings = preflight::checks::judge(&facts);
+            findings.retain(|finding| CHECKS.contains(&finding.check.as_str()));
+            findings
+        }
+        // It could not be looked at.
+        Err(findings) => findings,
+    };
+    let (checks, warned) = (findings.len(), preflight::warned(&findings));
     begin::judged(context, &findings)?;
     let session = context.world.source("begin").await?;
     let Recognised::Release(from) = observe::recognise(context.app(), &session).await? else {
@@ -135,9 +144,11 @@ async fn check(context: &mut Context<'_>) -> Answer {
 }
 
 /// What another migration left, or still holds, in this database.
-async fn traces(session: &crate::postgres::Session) -> Result<Option<String>, Failure> {
+async fn traces(session: &Session) -> Result<Option<String>, Failure> {
     let owner = fence::owning_run(session).await?;
-    let left = leftovers::list(session).await?;
+    let mut left = leftovers::list(session).await?;
+    // These may belong to another database of the cluster.
+    left.retain(|thing| !matches!(thing.kind, LeftoverKind::Origin | LeftoverKind::Setting));
     let what = owner.map(|run| format!("run {run}")).or_else(|| left.first().map(ToString::to_string));
     Ok(what
         .map(|what| format!("database {} holds traces of a migration to another cluster ({what})", session.database)))
@@ -209,11 +220,8 @@ async fn migrate(context: &mut Context<'_>) -> Answer {
     let looked = migrate::now_ms();
     if let Some(to) = migrate::ended(context, &from).await? {
         let seconds = begun_at(context)?.map(|begun| (looked - begun).max(0) as f64 / 1000.0);
-        let claimed = apps::pair(context.app(), &from, &to).is_some_and(|pair| pair.earned);
         let task = through_controller::task(context);
-        return Ok(Outcome::Done(
-            json!({"from": from, "to": to, "seconds": seconds, "claimed": claimed, "task": task}),
-        ));
+        return Ok(Outcome::Done(json!({FROM: from, TO: to, "seconds": seconds, "task": task})));
     }
     let target = context.world.target("migrate").await?;
     let runs = migrate::is_running(context, &target).await?;
@@ -258,7 +266,11 @@ fn begun_at(context: &Context<'_>) -> Result<Option<i64>, Failure> {
 /// Asks the new server until it proves that it serves what is in its database.
 async fn pass_gates(context: &mut Context<'_>) -> Answer {
     let (from, name) = (known_from(context)?, context.applications.target.name.clone());
-    let to = context.run()?.output(Step::Migrate, "to").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // One that was cut off at a release on its way, and run again, went on since.
+    let to = match observe::recognise(context.app(), &context.world.target("gates").await?).await? {
+        Recognised::Release(now) => now,
+        _ => context.run()?.output(Step::Migrate, TO).and_then(Value::as_str).unwrap_or_default().to_owned(),
+    };
     let version = match observe::target_health(context).await {
         Health::Ready { version } => version,
         Health::NotReady { pending } => {
@@ -289,14 +301,14 @@ async fn pass_gates(context: &mut Context<'_>) -> Answer {
     if let Some(answer) = gates::prove(context, &mut warnings).await? {
         return answer;
     }
-    if context.run()?.output(Step::Migrate, "claimed").and_then(Value::as_bool) == Some(false) {
+    if !apps::pair(context.app(), &from, &to).is_some_and(|pair| pair.earned) {
         warnings.push(format!("nobody has proven yet that {} {from} migrates to {to}", context.app().title));
     }
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let before = context.run()?.output(Step::Refresh, SERVED_AT).and_then(Value::as_i64);
     let again = context.run()?.note(Step::Gates, SERVED_AT).and_then(Value::as_i64);
     let outage = before.zip(again).map(|(before, again)| (again - before).max(0));
-    Ok(Outcome::Done(json!({"version": version, OUTAGE: outage, WARNINGS: warnings})))
+    Ok(Outcome::Done(json!({FROM: from, TO: to, "version": version, OUTAGE: outage, WARNINGS: warnings})))
 }
 
 /// When a server that is down comes up: by a hook that we bring about, by itself, or by what a person relates.
@@ -345,7 +357,12 @@ pub async fn back(context: &mut Context<'_>) -> Answer {
         .cured_by("upgrade-in-place accept-outage=true"));
     }
     if migrate::is_running(context, &session).await? {
-        return wait(format!("the schema migration of {name} may be running; nothing is taken back under it"), "");
+        let reason = format!(
+            "somebody is connected to the database of {name} while its server is down, maybe its schema migration, under \
+             which nothing is taken back; if it is none, run {}",
+            command_back(context)
+        );
+        return wait(reason, "");
     }
     let serves = match observe::target_health(context).await {
         Health::Ready { version } => context.app().serves(&version, &from),
