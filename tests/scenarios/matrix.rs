@@ -34,7 +34,7 @@ migrate         asked       asked       asked       >rollback     asked         
 rehearse        asked       asked       asked       >rollback     asked           >run-migration  >cut-over
 rollback        done        asked       asked       asked         asked           asked           asked
 finalize        >preflight  >replicate  >replicate  >rollback     >run-migration  >run-migration  >cut-over
-upgrade-in-place >preflight >replicate  >replicate  >rollback     >run-migration  >run-migration  >cut-over
+upgrade-in-place >replicate >replicate  >replicate  >rollback     >run-migration  >run-migration  >cut-over
 show            done        done        done        done          done            done            done
 ",
     "
@@ -88,7 +88,7 @@ migrate         asked       asked       asked       >rollback     asked       as
 rehearse        asked       asked       asked       >rollback     asked       >drain
 rollback        done        asked       asked       asked         asked       asked
 finalize        >preflight  >replicate  >replicate  >rollback     >cut-over   >drain
-upgrade-in-place >preflight >replicate  >replicate  >rollback     >cut-over   >drain
+upgrade-in-place >replicate >replicate  >replicate  >rollback     >cut-over   >drain
 show            done        done        done        done          done        done
 ",
     "
