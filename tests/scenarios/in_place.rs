@@ -168,12 +168,21 @@ fn taken_back_before_the_schema_migration_and_never_after_it() {
     let (stage, people) = stage("in-place-back", Duration::from_secs(2));
     let model = &stage.model;
     let back = "juju refresh kratos --revision <revision before>";
+    // Another coordinator moves this database elsewhere.
+    let database = stage.source_place.database();
+    stage.source.psql(&database, "CREATE PUBLICATION identity_migration_0badcafe").unwrap();
+    assert!(ask(&stage, "failed").message.contains("holds traces of a migration to another cluster"));
+    rig::status_says(model, UNIT, "end that migration with its coordinator's finalize or rollback first");
+    stage.source.psql(&database, "DROP PUBLICATION identity_migration_0badcafe").unwrap();
     ask(&stage, "waiting");
     // Nothing was touched.
     expect(model, "rollback", &[], "done");
     at_rest(&stage);
     ask(&stage, "waiting");
     model.refresh("kratos", None, Some("0.4/stable"), None).unwrap();
+    rig::status_says(model, UNIT, "run-migration timeout=");
+    // The outage goes on whoever dies.
+    hold::kill_worker(&stage);
     rig::status_says(model, UNIT, "run-migration timeout=");
     let asked = expect(model, "rollback", &[], "waiting");
     assert_eq!(asked.result("next"), back);
