@@ -31,7 +31,12 @@ pub async fn run(name: &str, tools: &HookTools, context: &Context, gathered: &mu
         relations::write_all(tools, &gathered.relations.requests)?;
     }
     let parameters = Parameters::read(name, &given);
-    gathered.begins_in_place = name == IN_PLACE && parameters.as_ref().is_ok_and(|given| given.flag("accept-outage"));
+    gathered.begins_in_place = match name {
+        IN_PLACE => parameters.as_ref().is_ok_and(|given| given.flag("accept-outage")),
+        // The backup before it looks at the one side, too.
+        "back-up" => gathered.memory.in_place,
+        _ => false,
+    };
     let mut journal = Journal::open(context, gathered).await;
     if gathered.leader {
         gathered.memory.keep_place(tools, gathered.one_sided.is_some())?;

@@ -30,7 +30,7 @@ pub struct Gathered {
     pub applications: Applications,
     /// Set while journal and world are those of an upgrade in place: what a migration between two sides lacks.
     pub one_sided: Option<Lacking>,
-    /// Set by the action that begins an upgrade in place.
+    /// Set by the actions that an upgrade in place begins with.
     pub begins_in_place: bool,
 }
 
