@@ -142,7 +142,7 @@ fn actions_are_the_promised_ones() {
     const NO_WAY_BACK: (&str, &str) = ("accept-no-way-back", "false");
     const KEEP_RELEASE: (&str, &str) = ("keep-release", "false");
     const ABANDON: (&str, &str) = ("abandon-queued-messages", "false");
-    let promised: [(&str, &[(&str, &str)]); 14] = [
+    let promised: [(&str, &[(&str, &str)]); 15] = [
         ("preflight", &[("strategy", "blue-green")]),
         ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
         ("verify", &[("wait", "600")]),
@@ -177,6 +177,7 @@ fn actions_are_the_promised_ones() {
                 ("wait", "0"),
             ],
         ),
+        ("back-up", &[("side", "source"), ("type", "full"), ("taken", "false"), ("wait", "600")]),
         ("show", &[("format", "text")]),
     ];
     let actions = map(ACTIONS_FILE);
@@ -246,6 +247,7 @@ fn options_are_what_juju_takes_and_what_the_code_reads() {
         "copy-jobs",
         "lock-timeout-ms",
         "verification",
+        "backup-gates",
         "log-level",
     ];
     let config = map(CONFIG);

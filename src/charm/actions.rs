@@ -8,8 +8,8 @@ use super::parameters::Parameters;
 use super::relations::Side;
 use super::relations::identity::is_anonymous;
 use super::{
-    Journal, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show, status, verify,
-    watch,
+    Journal, back_up, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show,
+    status, verify, watch,
 };
 use crate::failpoint;
 use crate::juju::HookTools;
@@ -130,6 +130,7 @@ async fn answer(
     }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),
+        "back-up" => back_up::back_up(desk, parameters, journal).await,
         "verify" => Ok(verify::compare(desk, &journal.state, wait_of(parameters)).await),
         _ => ask(desk, name, parameters, journal).await,
     }
@@ -240,11 +241,11 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
     let outage = ["outage-limit", "max-lag-bytes", "lock-timeout-ms", "verification"];
     let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
-        ("rollback" | "finalize" | IN_PLACE, _) => Vec::new(),
-        (_, None) => [&outage[..], &copy, &["order"]].concat(),
-        ("migrate", Some(_)) => [&outage[..], &copy].concat(),
+        ("rollback" | "finalize" | "back-up" | IN_PLACE, _) => Vec::new(),
+        (_, None) => [&outage[..], &copy, &["order", "backup-gates"]].concat(),
+        ("migrate", Some(_)) => [&outage[..], &copy, &["backup-gates"]].concat(),
         ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
-        ("drain" | "cut-over", Some(_)) => outage.to_vec(),
+        ("drain" | "cut-over", Some(_)) => [&outage[..], &["backup-gates"]].concat(),
         _ => Vec::new(),
     };
     needed.retain(|option| match *option {
@@ -317,6 +318,7 @@ fn settings(parameters: &Parameters, gathered: &Gathered, state: &State) -> Sett
                 "copy-jobs" => settings.copy_jobs = last.copy_jobs,
                 "lock-timeout-ms" => settings.lock_timeout_ms = last.lock_timeout_ms,
                 "verification" => settings.verification = last.verification,
+                "backup-gates" => settings.backup_gates = last.backup_gates,
                 _ => {}
             }
         }

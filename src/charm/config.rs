@@ -1,6 +1,6 @@
 //! The options of `config.yaml`, checked: Juju itself knows neither ranges nor choices.
 
-use crate::migration::{OrderChoice, Settings, Verification};
+use crate::migration::{BackupGates, OrderChoice, Settings, Verification};
 use log::LevelFilter;
 use serde_json::{Map, Value};
 
@@ -60,6 +60,7 @@ impl Config {
                 lock_timeout_ms: options.number("lock-timeout-ms", 1, 60_000, default.lock_timeout_ms),
                 verification: options.choice("verification", &VERIFICATIONS, default.verification),
                 engine: default.engine,
+                backup_gates: options.choice("backup-gates", &BACKUP_GATES, default.backup_gates),
             },
             log_level: options.choice("log-level", &LEVELS, LevelFilter::Info),
             bad: options.bad,
@@ -79,6 +80,8 @@ const ORDERS: [(&str, OrderChoice); 3] = [
 ];
 const VERIFICATIONS: [(&str, Verification); 3] =
     [("twin", Verification::Twin), ("strict", Verification::Strict), ("counts", Verification::Counts)];
+const BACKUP_GATES: [(&str, BackupGates); 3] =
+    [("off", BackupGates::Off), ("start", BackupGates::Start), ("all", BackupGates::All)];
 const LEVELS: [(&str, LevelFilter); 5] = [
     ("error", LevelFilter::Error),
     ("warn", LevelFilter::Warn),
@@ -217,6 +220,7 @@ mod tests {
             json!({"lock-timeout-ms": 60_001}),
             json!({"order": "first"}),
             json!({"verification": "Twin"}),
+            json!({"backup-gates": "yes"}),
             json!({"log-level": "loud"}),
             json!({"source-application": "Kratos"}),
             json!({"target-application": "kratos-2"}),

@@ -189,8 +189,9 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
     let one = |side: Side| {
         let (application, _) = named(config, side);
         let database = database(context, config, relations, side).unwrap_or_default();
+        let postgresql = relations.database(side).ready().map(|found| found.application.clone()).unwrap_or_default();
         let Some(info) = relations.identity(side).ready() else {
-            return Application { database, ..Default::default() };
+            return Application { database, postgresql, ..Default::default() };
         };
         let names = info.names(side, application, None).ok();
         Application {
@@ -199,6 +200,7 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
             admin_endpoint: info.admin_endpoint().to_owned(),
             public_endpoint: info.public_endpoint().to_owned(),
             database,
+            postgresql,
         }
     };
     let app = relations.app.unwrap_or_default();

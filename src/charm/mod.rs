@@ -2,6 +2,7 @@
 //! Actions write a request into the journal and watch it.
 
 pub mod actions;
+mod back_up;
 pub mod broker;
 pub mod config;
 pub mod credentials;

@@ -71,7 +71,7 @@ const AGAIN: Parameter = Parameter { name: "again", form: Form::Flag { default: 
 const KEEP_RELEASE: Parameter = Parameter { name: "keep-release", form: Form::Flag { default: false } };
 
 /// Every action and its parameters.
-pub const ACTIONS: [(&str, &[Parameter]); 14] = [
+pub const ACTIONS: [(&str, &[Parameter]); 15] = [
     (
         "preflight",
         &[Parameter { name: "strategy", form: Form::Choice { words: &["blue-green"], default: Some("blue-green") } }],
@@ -129,6 +129,18 @@ pub const ACTIONS: [(&str, &[Parameter]); 14] = [
             Parameter { name: "accept-outage", form: Form::Flag { default: false } },
             Parameter { name: "accept-no-backup", form: Form::Flag { default: false } },
             wait(90_000, 0),
+        ],
+    ),
+    (
+        "back-up",
+        &[
+            Parameter { name: "side", form: Form::Choice { words: &["source", "target"], default: Some("source") } },
+            Parameter {
+                name: "type",
+                form: Form::Choice { words: &["full", "differential", "incremental"], default: Some("full") },
+            },
+            Parameter { name: "taken", form: Form::Flag { default: false } },
+            wait(DAY, 600),
         ],
     ),
     ("show", &[Parameter { name: "format", form: Form::Choice { words: &["text", "json"], default: Some("text") } }]),

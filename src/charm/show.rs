@@ -4,8 +4,10 @@ use super::desk::{Desk, Reply};
 use super::parameters::Parameters;
 use super::relations::Side;
 use super::{Journal, in_place, is_finalized, is_lost, retire, status, watch};
+use crate::migration;
 use crate::migration::runbook::REVERSAL;
 use crate::migration::{Order, Progress, Run, State, Status, Step, Traffic, plan};
+use crate::steps::through_controller::BackUp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -165,6 +167,11 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
             if let Some(reason) = reason {
                 let _ = writeln!(out, "{label}: {reason}");
             }
+        }
+    }
+    for side in [migration::Side::Source, migration::Side::Target] {
+        if let Some(known) = BackUp::known(state, side) {
+            let _ = writeln!(out, "\nbackup of the {}: {}", side.name(), known.describe());
         }
     }
     if let Some(failure) = &state.failure {

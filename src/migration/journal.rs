@@ -267,6 +267,16 @@ pub enum Side {
     Target,
 }
 
+impl Side {
+    /// The name as parameters and messages print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Target => "target",
+        }
+    }
+}
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

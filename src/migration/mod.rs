@@ -1,7 +1,8 @@
 //! The heart: phases, the journal, the runbooks and the plan. No I/O and no clock;
 //! everything here is a pure function of values, tested without a process or a socket.
 
-pub mod failure;
+pub mod errand;
+mod failure;
 pub mod goal;
 pub mod journal;
 pub mod phase;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod step_state;
 pub mod traffic;
 
+pub use errand::Errand;
 pub use failure::{Class, Failure};
 pub use goal::Goal;
 pub use journal::{Entry, IN_PLACE, Record, Request, Side};
@@ -21,8 +23,8 @@ pub use phase::Phase;
 pub use plan::Next;
 pub use progress::{Progress, Waiting};
 pub use rehearsal::Rehearsed;
-pub use replay::{DIFFERED, Errand, Run, State};
+pub use replay::{DIFFERED, Run, State};
 pub use runbook::{Order, Step};
-pub use settings::{Engine, OrderChoice, Settings, Verification};
+pub use settings::{BackupGates, Engine, OrderChoice, Settings, Verification};
 pub use step_state::{Kind, Status};
 pub use traffic::Traffic;

@@ -1,5 +1,6 @@
 //! What the journal means: the one total function that replays it.
 
+use super::errand::{self, Errand};
 use super::failure::Failure;
 use super::goal::Goal;
 use super::journal::{Entry, Record, Request, Side};
@@ -183,15 +184,6 @@ pub struct State {
     pub errands: BTreeMap<String, Errand>,
 }
 
-/// Something that is done in the model beside any run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Errand {
-    /// When its newest value was written, in milliseconds since 1970.
-    pub at: i64,
-    /// The value.
-    pub value: Value,
-}
-
 impl State {
     /// Replays a journal.
     ///
@@ -242,12 +234,8 @@ impl State {
             return Ok(());
         }
         match &entry.record {
-            Record::Errand { name, value: Value::Null } => {
-                self.errands.remove(name);
-                return Ok(());
-            }
             Record::Errand { name, value } => {
-                self.errands.insert(name.clone(), Errand { at: entry.at, value: value.clone() });
+                errand::keep(&mut self.errands, name, value, entry.at);
                 return Ok(());
             }
             Record::Requested(request) => {
@@ -440,11 +428,8 @@ impl Run {
                 self.brokered = Some(*side);
                 Ok(())
             }
-            Record::Requested(_)
-            | Record::Settled { .. }
-            | Record::RunStarted { .. }
-            | Record::Errand { .. }
-            | Record::Void { .. } => Ok(()),
+            // Of no run; taken in before.
+            _ => Ok(()),
         }
     }
 

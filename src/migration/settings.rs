@@ -37,6 +37,19 @@ pub enum Engine {
     Native,
 }
 
+/// Which backups a run waits for (config `backup-gates`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupGates {
+    /// None.
+    #[default]
+    Off,
+    /// One of the source before anything begins.
+    Start,
+    /// That, one of the drained source, and one of the migrated target.
+    All,
+}
+
 /// The options that the steps read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -57,6 +70,9 @@ pub struct Settings {
     pub engine: Engine,
     /// How long one table's lock is waited for, in milliseconds, before it is given way and tried again.
     pub lock_timeout_ms: u64,
+    /// Which backups are waited for. Requests of older charms do not tell.
+    #[serde(default)]
+    pub backup_gates: BackupGates,
     /// How the result is proven.
     pub verification: Verification,
 }
@@ -71,6 +87,7 @@ impl Default for Settings {
             copy_jobs: 0,
             engine: Engine::Auto,
             lock_timeout_ms: 1000,
+            backup_gates: BackupGates::Off,
             verification: Verification::Twin,
         }
     }

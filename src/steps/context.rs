@@ -4,7 +4,7 @@ use super::store::Store;
 use super::through_controller::{Conductor, Credentials};
 use super::world::{Applications, World};
 use crate::apps::App;
-use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, State, Step, Waiting};
+use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, Side, State, Step, Waiting};
 use crate::postgres::compare::{CompareProgress, Verdict};
 use crate::postgres::slot::SlotHistory;
 use crate::postgres::{Error, Session, UNREACHABLE_CURE};
@@ -124,6 +124,25 @@ impl Context<'_> {
         self.store.refresh(self.state).await?;
         // Nothing is done on the word of a journal that lost some of its records.
         self.state.unreadable().map_or(Ok(()), Err)
+    }
+
+    /// Records what is done in the model beside any run; answers the time on the journal's clock, in milliseconds since
+    /// 1970.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn errand(&mut self, name: &str, value: Value) -> Result<i64, Failure> {
+        let entry = self.store.append(&Record::Errand { name: name.to_owned(), value }).await?;
+        self.store.refresh(self.state).await?;
+        self.state.unreadable().map_or(Ok(entry.at), Err)
+    }
+
+    /// The PostgreSQL application of one side, as this model calls it; empty where that is not known.
+    pub fn postgresql(&self, side: Side) -> &str {
+        match side {
+            Side::Source => &self.applications.source.postgresql,
+            Side::Target => &self.applications.target.postgresql,
+        }
     }
 
     /// A note's text, if it was written.

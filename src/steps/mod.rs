@@ -2,6 +2,7 @@
 //! it may be begun again at any point.
 
 pub mod apply;
+pub mod back_up;
 pub mod begin;
 pub mod catch_up;
 pub mod context;
@@ -52,8 +53,12 @@ use crate::migration::{Record, Step};
 /// # Errors
 /// The step's failure, with what it asks for.
 pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
+    // That asks for a backup of its own accord, whatever the option says.
     if context.run()?.is_in_place() {
         return in_place::perform(step, context).await;
+    }
+    if let Some(answer) = back_up::gate(step, context).await? {
+        return answer;
     }
     match step {
         Step::Preflight => begin::check(context).await,

@@ -26,6 +26,9 @@ const RUN: &str = "run";
 /// Appends take turns: a position that is seen must never be followed by a lower one that commits late.
 const APPEND_LOCK: i64 = WORKER_LOCK + 1;
 
+/// Of the action and the worker one at a time looks after a backup.
+const BACK_UP_LOCK: i64 = WORKER_LOCK + 2;
+
 /// What was read of the journal in one look.
 #[derive(Default)]
 struct News {
@@ -286,6 +289,24 @@ impl Store {
             .await
             .map_err(Error::doing(self.at("become the worker")))?;
         Ok(row.get(0))
+    }
+
+    /// Tries to become the one that looks after a backup, until [`Store::end_turn`] or the session's end.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn try_turn(&self) -> Result<bool> {
+        let asked = self.session.query_one("SELECT pg_try_advisory_lock($1)", &[&BACK_UP_LOCK]).await;
+        Ok(asked.map_err(Error::doing(self.at("look after the backup")))?.get(0))
+    }
+
+    /// Lets another one look after a backup.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn end_turn(&self) -> Result<()> {
+        let ended = self.session.execute("SELECT pg_advisory_unlock($1)", &[&BACK_UP_LOCK]).await;
+        ended.map(drop).map_err(Error::doing(self.at("look after the backup")))
     }
 
     /// The next epoch: each worker that takes over writes to fence rows under a higher one.

@@ -112,6 +112,8 @@ pub struct Application {
     pub public_endpoint: String,
     /// Its database's name; empty while it cannot be told.
     pub database: String,
+    /// The PostgreSQL application on whose cluster it is, as our model calls it; empty while that cannot be told.
+    pub postgresql: String,
 }
 
 impl Application {

@@ -263,7 +263,7 @@ fn killed_at_each_request_the_next_worker_goes_on() {
 }
 
 /// Nothing at all is begun at a unit.
-fn hold_unit(stage: &Played, unit: &'static str, path: &'static str) {
+pub fn hold_unit(stage: &Played, unit: &'static str, path: &'static str) {
     let held = move |next: &Candidate<'_>| next.unit == unit && next.path.starts_with(path);
     stage.controller.set_gate(Some(Box::new(move |next| if held(next) { Verdict::Wait } else { Verdict::Run })));
 }

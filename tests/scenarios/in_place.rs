@@ -126,7 +126,7 @@ fn typed_by_the_operator_with_a_backup_first() {
     assert!(being_made.message.contains("still being made"), "{being_made:?}");
     note_backup(&stage, r#"{"failure": "no room"}"#);
     assert!(rig::refused(model, "upgrade-in-place", &ASKED, back_up).message.contains("failed (no room)"));
-    note_backup(&stage, r#"{"failure": null}"#);
+    expect(model, "back-up", &[("side", "source"), ("taken", "true")], "done");
     let asked = expect(model, "upgrade-in-place", &ASKED, "waiting");
     assert_eq!(asked.result("next"), "juju refresh kratos --channel 0.4/stable");
     let (word, _) = rig::status_says(model, UNIT, "next: juju refresh kratos --channel 0.4/stable");

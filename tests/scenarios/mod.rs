@@ -1,6 +1,7 @@
 //! Scenarios: the real dispatch in the model emulator, between real clusters and real Kratos servers.
 
 mod altered;
+mod back_up;
 mod bad_input;
 pub mod closing;
 mod controller;

@@ -138,8 +138,9 @@ async fn find(
     timeout: u64,
 ) -> Result<Through, Stop> {
     let name = context.applications.target.name.clone();
-    match left_by(conductor.session(login).await?, &name, asked).await? {
-        Some(task) => {
+    match left_by(conductor.session(login).await?, &name, ACTION, asked.at).await? {
+        Some((task, unit)) => {
+            let task = Noted { task, unit };
             keep(context, &task).await?;
             let Noted { unit, .. } = &task;
             Ok(Through::AtWork(format!("{ACTION} of {unit} is under way (task {}; {})", task.number(), task.show())))
@@ -148,23 +149,25 @@ async fn find(
     }
 }
 
-async fn left_by(
+/// The newest task of an action that was asked for since, and its unit.
+pub(super) async fn left_by(
     session: &Session,
     application: &str,
-    asked: &Asked,
-) -> Result<Option<Noted>, crate::controller::Error> {
+    action: &str,
+    since: Time,
+) -> Result<Option<(String, String)>, crate::controller::Error> {
     let filter = OperationFilter {
         applications: vec![application.to_owned()],
-        actions: vec![ACTION.to_owned()],
+        actions: vec![action.to_owned()],
         limit: OPERATIONS,
         ..OperationFilter::default()
     };
     let operations = session.list_operations(&filter).await?;
-    let since = operations.into_iter().filter(|operation| operation.enqueued >= asked.at);
+    let since = operations.into_iter().filter(|operation| operation.enqueued >= since);
     // On 3.6 a request that was refused leaves an operation without a task.
     let left = since.filter_map(|operation| {
         let task = operation.tasks.into_iter().next()?;
-        Some((operation.enqueued, Noted { task: task.tag, unit: task.unit }))
+        Some((operation.enqueued, (task.tag, task.unit)))
     });
     Ok(left.max_by_key(|(enqueued, _)| *enqueued).map(|(_, task)| task))
 }
@@ -227,10 +230,11 @@ async fn pending(conductor: &mut Conductor, login: &ModelLogin, noted: &Noted, t
 }
 
 /// Why a task ended badly, in its own words.
-fn said(task: &Task) -> String {
+pub(super) fn said(task: &Task) -> String {
     match (task.message.trim(), task.log.last()) {
         ("", Some(line)) => line.message.clone(),
         ("", None) => "it does not say why".to_owned(),
-        (message, _) => message.to_owned(),
+        // It becomes a part of our own sentence.
+        (message, _) => message.trim_end_matches('.').to_owned(),
     }
 }

@@ -5,18 +5,20 @@
 //! step is guided as without credentials, and says why.
 
 mod action;
+mod back_up;
 mod conductor;
 mod refresh;
 mod wake;
 
 pub use action::{forget, task};
+pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
 pub use refresh::{is_asked, revision_before};
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};
 use crate::controller::{Error, ModelLogin};
-use crate::migration::{Failure, Step};
+use crate::migration::{Failure, Side, Step};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -103,6 +105,32 @@ pub enum Work {
     Restore,
     /// Nothing but a look: whether the application has the charm again that it had before its refresh.
     Return,
+    /// A backup of one side's cluster.
+    BackUp {
+        /// Of which.
+        side: Side,
+        /// What it holds.
+        kind: BackUpKind,
+        /// Ask for one where none is under way.
+        begin: bool,
+    },
+}
+
+impl Work {
+    /// Why the application that this changes is not ours to change.
+    fn out_of_reach(self, context: &Context<'_>) -> Option<String> {
+        let target = &context.applications.target;
+        if let Work::BackUp { side, .. } = self {
+            let unknown = || format!("the PostgreSQL application of the {} is not known by a name here", side.name());
+            return context.postgresql(side).is_empty().then(unknown);
+        }
+        if let Some(model) = &target.model {
+            return Some(format!("the coordinator may not change the model {model}, in which {} is", target.name));
+        }
+        let same = target.name == context.applications.source.name && !context.world.is_in_place();
+        let one = target.name.is_empty() || same;
+        one.then(|| format!("source and target are both told to be the application {:?}", target.name))
+    }
 }
 
 /// Why some work ends here.
@@ -135,14 +163,7 @@ pub async fn attempt(context: &mut Context<'_>, work: Work) -> Result<Through, F
         Credentials::Unusable(why) => return Ok(Through::Cannot(why.clone())),
         Credentials::Given(login) => login,
     };
-    let target = &context.applications.target;
-    if let Some(model) = &target.model {
-        let why = format!("the coordinator may not change the model {model}, in which {} is", target.name);
-        return Ok(Through::Cannot(why));
-    }
-    let same = target.name == context.applications.source.name && !context.world.is_in_place();
-    if target.name.is_empty() || same {
-        let why = format!("source and target are both told to be the application {:?}", target.name);
+    if let Some(why) = work.out_of_reach(context) {
         return Ok(Through::Cannot(why));
     }
     let about = (std::mem::discriminant(&work), context.state.request_seq);
@@ -172,6 +193,7 @@ async fn go_on(
         Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
         Work::Return => refresh::returned(context, conductor, login).await,
+        Work::BackUp { side, kind, begin } => back_up::back_up(context, conductor, login, (side, kind, begin)).await,
     }
 }
 

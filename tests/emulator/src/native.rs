@@ -129,6 +129,14 @@ impl UnitContext {
         self.with(|session| Ok(session.is_leader()))
     }
 
+    /// How many units the application has.
+    pub fn units(&self) -> Result<usize> {
+        self.with(|session| {
+            let key = session.context.key.clone();
+            Ok(session.world.application(&key).map_or(0, |application| application.units.len()))
+        })
+    }
+
     /// All options that have a value.
     pub fn config(&self) -> Result<Map<String, Value>> {
         self.with(|session| Ok(session.context.config.clone()))

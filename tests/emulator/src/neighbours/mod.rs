@@ -2,6 +2,7 @@
 //! them: Charmed PostgreSQL, Kratos and Hydra, consumers of their addresses,
 //! and the route that gives them a public URL.
 
+mod bucket;
 mod consumer;
 mod hydra;
 mod kratos;
@@ -9,6 +10,7 @@ mod ory;
 mod postgresql;
 mod route;
 
+pub use bucket::S3Integrator;
 pub use consumer::{Consumer, ConsumerView, Seen};
 pub use hydra::{HydraApp, HydraView};
 pub use kratos::{KratosApp, KratosView};

@@ -1,6 +1,7 @@
 //! Charmed PostgreSQL: databases and users on request, with the ownership
 //! rules of the 14 charm or the roles of the 16 charm.
 
+mod backups;
 mod sql;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ summary: Charmed PostgreSQL on a real cluster
 description: Serves the databases of one PostgreSQL cluster over postgresql_client.
 provides:
   database: {interface: postgresql_client}
+requires:
+  s3-parameters: {interface: s3, limit: 1, optional: true}
 peers:
   database-peers: {interface: postgresql_peers}
 ";
@@ -35,11 +38,17 @@ pub struct CharmedPostgresql {
     blocked: Option<String>,
     /// An application that is given another address than the cluster's own, and that address.
     elsewhere: Option<(String, String)>,
+    bucket: backups::Bucket,
+}
+
+/// The unit that leads has the primary here.
+fn is_primary(context: &UnitContext) -> Result<bool> {
+    context.is_leader()
 }
 
 impl CharmedPostgresql {
     pub fn new(cluster: Arc<Cluster>) -> Self {
-        CharmedPostgresql { cluster, blocked: None, elsewhere: None }
+        CharmedPostgresql { cluster, blocked: None, elsewhere: None, bucket: backups::Bucket::default() }
     }
 
     /// The same, and this application is told that the cluster is at `endpoint`.
@@ -142,7 +151,7 @@ impl CharmedPostgresql {
 
 impl NativeCharm for CharmedPostgresql {
     fn files(&self) -> Result<CharmFiles> {
-        CharmFiles::parse(METADATA, "", "")
+        CharmFiles::parse(METADATA, backups::ACTIONS, "")
     }
 
     fn handle(&mut self, event: &Event, context: &mut UnitContext) -> Result<()> {
@@ -166,13 +175,16 @@ impl NativeCharm for CharmedPostgresql {
         }
         match &self.blocked {
             Some(message) => context.status_set("blocked", message),
-            None if context.is_leader()? => context.status_set("active", "Primary"),
+            None if is_primary(context)? => context.status_set("active", "Primary"),
             None => context.status_set("active", ""),
         }
     }
 
-    fn action(&mut self, name: &str, _: &Map<String, Value>, _: &mut UnitContext) -> Result<()> {
-        anyhow::bail!("cannot run {name}: this charm has no actions")
+    fn action(&mut self, name: &str, given: &Map<String, Value>, context: &mut UnitContext) -> Result<()> {
+        match name {
+            "create-backup" => self.bucket.create(&self.cluster, given, context),
+            _ => self.bucket.list(context),
+        }
     }
 
     /// The operator's password is given when psql asks for it.
