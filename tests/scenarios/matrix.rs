@@ -130,7 +130,9 @@ fn read(parts: &'static [&'static str]) -> Table {
         }
     }
     let yaml = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/actions.yaml")).unwrap();
-    let actions: BTreeMap<String, serde_yaml::Value> = serde_yaml::from_str(&yaml).unwrap();
+    let mut actions: BTreeMap<String, serde_yaml::Value> = serde_yaml::from_str(&yaml).unwrap();
+    // It fits every phase and moves none; its own scenarios play it.
+    actions.remove("back-up");
     for (column, answers) in &table {
         let (there, wanted): (BTreeSet<_>, BTreeSet<_>) = (answers.keys().collect(), actions.keys().collect());
         assert_eq!(there, wanted, "{column}");
