@@ -142,7 +142,7 @@ fn actions_are_the_promised_ones() {
     const NO_WAY_BACK: (&str, &str) = ("accept-no-way-back", "false");
     const KEEP_RELEASE: (&str, &str) = ("keep-release", "false");
     const ABANDON: (&str, &str) = ("abandon-queued-messages", "false");
-    let promised: [(&str, &[(&str, &str)]); 15] = [
+    let promised: [(&str, &[(&str, &str)]); 16] = [
         ("preflight", &[("strategy", "blue-green")]),
         ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
         ("verify", &[("wait", "600")]),
@@ -167,6 +167,17 @@ fn actions_are_the_promised_ones() {
         ("rollback", &[("wait", "600")]),
         ("finalize", &[("keep-source-fenced", "true"), ("accept-unverified", "false")]),
         ("adopt", &[("undo", "false"), ("wait", "0")]),
+        (
+            "upgrade-in-place",
+            &[
+                ("channel", ""),
+                ("revision", ""),
+                ("timeout", "0"),
+                ("accept-outage", "false"),
+                ("accept-no-backup", "false"),
+                ("wait", "0"),
+            ],
+        ),
         ("back-up", &[("side", "source"), ("type", "full"), ("taken", "false"), ("wait", "600")]),
         ("show", &[("format", "text")]),
     ];

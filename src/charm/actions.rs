@@ -7,14 +7,16 @@ use super::gather::{Gathered, Lacking};
 use super::parameters::Parameters;
 use super::relations::Side;
 use super::relations::identity::is_anonymous;
-use super::{Journal, back_up, broker, is_finalized, is_lost, keep_worker, relations, set_status, show, status, watch};
+use super::{
+    Journal, back_up, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show,
+    status, verify, watch,
+};
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Engine, Failure, Goal, Phase, Record, Settings, State, Step, Verification, plan};
-use crate::steps::context::{BY_ITSELF, TRYING_AGAIN};
+use crate::migration::{Engine, Goal, IN_PLACE, Phase, Record, Settings, State, Step, Verification, plan};
 use crate::steps::preflight::{End, Ends, Verdict};
-use crate::steps::{begin, preflight, refresh, sweep, verify};
+use crate::steps::{begin, preflight, refresh, sweep};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,9 +30,19 @@ pub async fn run(name: &str, tools: &HookTools, context: &Context, gathered: &mu
     if gathered.leader {
         relations::write_all(tools, &gathered.relations.requests)?;
     }
+    let parameters = Parameters::read(name, &given);
+    gathered.begins_in_place = match name {
+        IN_PLACE => parameters.as_ref().is_ok_and(|given| given.flag("accept-outage")),
+        // The backup before it looks at the one side, too.
+        "back-up" => gathered.memory.in_place,
+        _ => false,
+    };
     let mut journal = Journal::open(context, gathered).await;
+    if gathered.leader {
+        gathered.memory.keep_place(tools, gathered.one_sided.is_some())?;
+    }
     let desk = Desk { tools, context, gathered };
-    let reply = match Parameters::read(name, &given) {
+    let reply = match parameters {
         Err(sentence) => Reply::refused(sentence, ""),
         Ok(parameters) => answer(name, &parameters, &desk, &mut journal).await?,
     };
@@ -94,6 +106,9 @@ async fn answer(
     if is_finalized(gathered, journal.as_ref().ok().map(|journal| &journal.state)) {
         return Ok(finalized(name, desk, journal));
     }
+    if let Some(reply) = in_place::unfit(name, parameters, desk, journal.as_ref().ok().map(|open| &open.state)) {
+        return Ok(reply);
+    }
     // Without a place for the journal the other side may lack too: the first of them is named.
     if let (Err(lacking), Err(_)) = (&gathered.world, &gathered.journal) {
         return Ok(lacks(desk, name, lacking));
@@ -110,10 +125,13 @@ async fn answer(
     {
         return Ok(Reply::refused(failure.sentence, command(context, "rollback")));
     }
+    if let Some(reply) = in_place::aside(name, desk, &journal.state) {
+        return Ok(reply);
+    }
     match name {
         "preflight" => Ok(check(desk, &journal.state).await),
         "back-up" => back_up::back_up(desk, parameters, journal).await,
-        "verify" => Ok(compare(desk, &journal.state, wait_of(parameters)).await),
+        "verify" => Ok(verify::compare(desk, &journal.state, wait_of(parameters)).await),
         _ => ask(desk, name, parameters, journal).await,
     }
 }
@@ -148,6 +166,9 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     let state = &journal.state;
     let request = request(name, parameters, desk.gathered, state);
     let app = desk.gathered.applications.app;
+    if let Some(reply) = in_place::refused(desk, &request, parameters, state, now_ms()) {
+        return Ok(reply);
+    }
     if request.abandon_messages && app.messages.is_none() {
         let sentence =
             format!("cannot {name}: {} sends no messages; run it without abandon-queued-messages", app.title);
@@ -183,7 +204,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     }
     // What was begun goes back and ends with nothing but the databases.
     let lacking = match request.goal {
-        Goal::RolledBack | Goal::Finalized => desk.gathered.world.as_ref().err().cloned(),
+        Goal::RolledBack | Goal::Finalized | Goal::UpgradedInPlace => desk.gathered.world.as_ref().err().cloned(),
         _ => desk.gathered.unrelated(desk.context),
     };
     if let Some(lacking) = lacking {
@@ -204,7 +225,9 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
 async fn remains(desk: &Desk<'_>, journal: &Journal) -> bool {
     match &desk.gathered.world {
         // The worker says it better when a server does not answer.
-        Ok(world) if journal.state.run.is_none() => sweep::stands(world, &journal.store).await.unwrap_or(true),
+        Ok(world) if journal.state.run.is_none() && !world.is_in_place() => {
+            sweep::stands(world, &journal.store).await.unwrap_or(true)
+        }
         _ => false,
     }
 }
@@ -218,8 +241,7 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
     let outage = ["outage-limit", "max-lag-bytes", "lock-timeout-ms", "verification"];
     let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
-        ("rollback" | "finalize", _) => Vec::new(),
-        ("back-up" | "adopt", _) => Vec::new(),
+        ("rollback" | "finalize" | "back-up" | "adopt" | IN_PLACE, _) => Vec::new(),
         (_, None) => [&outage[..], &copy, &["order", "backup-gates"]].concat(),
         ("migrate", Some(_)) => [&outage[..], &copy, &["backup-gates"]].concat(),
         ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
@@ -246,6 +268,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         "run-migration" => Goal::Migrated,
         "rollback" => Goal::RolledBack,
         "finalize" => Goal::Finalized,
+        IN_PLACE => Goal::UpgradedInPlace,
         _ => match parameters.text("until") {
             "following" => Goal::Following,
             "migrated" => Goal::Migrated,
@@ -256,7 +279,7 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
     let (channel, revision) = charm(parameters, state);
     Request {
         settings: settings(parameters, gathered, state),
-        with_refresh: matches!(name, "refresh" | "rehearse" | "migrate"),
+        with_refresh: matches!(name, "refresh" | "rehearse" | "migrate" | IN_PLACE),
         channel,
         revision,
         keep_release: parameters.flag("keep-release"),
@@ -267,6 +290,8 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
         abandon_messages: parameters.flag("abandon-queued-messages"),
         rehearse_again: parameters.flag("again"),
         undo: parameters.flag("undo"),
+        accept_outage: parameters.flag("accept-outage"),
+        accept_no_backup: parameters.flag("accept-no-backup"),
         ..Request::plain(name, goal)
     }
 }
@@ -402,46 +427,5 @@ fn ends(desk: &Desk<'_>) -> Ends {
         target_database: database(Side::Target).unwrap_or_default(),
         source_identity: identity(Side::Source).unwrap_or_default(),
         target_identity: identity(Side::Target).unwrap_or_default(),
-    }
-}
-
-/// `verify`: compares while the target follows. Only reads, so it runs here and not in the worker.
-async fn compare(desk: &Desk<'_>, state: &State, wait: Duration) -> Reply {
-    let run = match plan::admit_verify(state) {
-        Ok(run) => run,
-        Err(refusal) => return Reply::refused(refusal.sentence, desk.command(&refusal.instead)),
-    };
-    let world = match &desk.gathered.world {
-        Ok(world) => world,
-        Err(lacking) => return lacks(desk, "verify", lacking),
-    };
-    let compared = tokio::time::timeout(wait.max(Duration::from_secs(1)), verify::online(world, run)).await;
-    match compared {
-        Err(_) => Reply::failed(
-            format!("cannot verify: the comparison needs more than {} s; give it a longer wait", wait.as_secs()),
-            desk.command(&format!("verify wait={}", wait.as_secs() * 4)),
-        ),
-        Ok(Err(Failure { sentence, .. })) => {
-            // Only the worker tries again.
-            let asked = [BY_ITSELF, TRYING_AGAIN].iter().fold(sentence, |said, promise| said.replace(promise, ""));
-            Reply::failed(world.with_side(&asked), desk.command("verify"))
-        }
-        Ok(Ok(verdict)) => {
-            let more = BTreeMap::from([
-                ("rows-verified".to_owned(), verdict.rows_verified.to_string()),
-                ("rows-different".to_owned(), verdict.rows_different.to_string()),
-            ]);
-            if verdict.rows_different > 0 {
-                let sentence =
-                    format!("cannot trust the copy: {}; run {}", verify::describe(&verdict), desk.command("rollback"));
-                return Reply { more, ..Reply::failed(sentence, desk.command("rollback")) };
-            }
-            Reply {
-                outcome: "done",
-                message: format!("{} rows compared while following, none differs", verdict.rows_verified),
-                next: desk.command(plan::usual_next(state)),
-                more,
-            }
-        }
     }
 }

@@ -28,6 +28,10 @@ pub struct Gathered {
     pub controller: Controller,
     /// What the relations tell of the applications, and during a run what they told before.
     pub applications: Applications,
+    /// Set while journal and world are those of an upgrade in place: what a migration between two sides lacks.
+    pub one_sided: Option<Lacking>,
+    /// Set by the actions that an upgrade in place begins with.
+    pub begins_in_place: bool,
 }
 
 /// The server and the database of the journal.
@@ -39,6 +43,8 @@ pub struct JournalPlace {
     pub database: String,
     /// The PostgreSQL application, as this model calls it.
     pub application: String,
+    /// The side that it is on.
+    pub side: &'static str,
 }
 
 /// What a migration lacks before anything can be asked of the databases.
@@ -84,7 +90,19 @@ impl Gathered {
         let controller = if leader { Controller::read(tools, context, &config)? } else { Controller::NotGiven };
         let journal = journal(context, &relations);
         let world = world(context, &config, &relations, &applications);
-        Ok(Self { leader, config, relations, memory, journal, world, controller, applications })
+        let (one_sided, begins_in_place) = (None, false);
+        Ok(Self {
+            leader,
+            config,
+            relations,
+            memory,
+            journal,
+            world,
+            controller,
+            applications,
+            one_sided,
+            begins_in_place,
+        })
     }
 
     /// Takes over what a run that is under way was begun with: its databases stay the same to its end, and a name
@@ -114,8 +132,40 @@ impl Gathered {
                  the {0} again",
                 kept.app.title, other.title
             ))),
-            None => world(context, &self.config, &self.relations, &self.applications),
+            None => match self.journal.clone() {
+                Ok(place) if self.one_sided.is_some() => self.one_world(context, &place),
+                _ => world(context, &self.config, &self.relations, &self.applications),
+            },
         };
+    }
+
+    /// Takes this place for the journal, and the source for the only side there is.
+    pub fn be_in_place(&mut self, context: &Context, place: JournalPlace) {
+        let both = || Lacking::person("cannot begin: an upgrade in place is under way; run show");
+        self.one_sided = Some(self.unrelated(context).unwrap_or_else(both));
+        self.world = self.one_world(context, &place);
+        self.journal = Ok(place);
+    }
+
+    /// The world of one side: its application is the one that is gone to as well.
+    fn one_world(&mut self, context: &Context, place: &JournalPlace) -> Result<World, Lacking> {
+        self.applications.target = self.applications.source.clone();
+        if let Some(mistake) = &self.relations.mistake {
+            return Err(Lacking::person(mistake));
+        }
+        let database = match self.applications.source.database.as_str() {
+            "" => database(context, &self.config, &self.relations, Side::Source)?,
+            name => name.to_owned(),
+        };
+        Ok(super::in_place::world(place, &self.applications, database))
+    }
+
+    /// What an upgrade in place lacks.
+    pub fn one_side(&self, context: &Context) -> Option<Lacking> {
+        let source = ready(context, &self.relations.source_database, Side::Source.database_endpoint()).err();
+        let source = source.or_else(|| self.relations.mistake.as_ref().map(Lacking::person));
+        let source = source.or_else(|| identity(context, &self.relations, Side::Source).err());
+        source.or_else(|| database(context, &self.config, &self.relations, Side::Source).err())
     }
 
     /// What a migration lacks: an option or a relation, whether work that was begun needs it or not.
@@ -125,6 +175,9 @@ impl Gathered {
 
     /// The same without the options.
     pub fn unrelated(&self, context: &Context) -> Option<Lacking> {
+        if let Some(lacking) = &self.one_sided {
+            return Some(lacking.clone());
+        }
         if let Err(lacking) = &self.world {
             return Some(lacking.clone());
         }
@@ -191,6 +244,7 @@ fn journal(context: &Context, relations: &RelationsFacts) -> Result<JournalPlace
         server: target.server.clone(),
         database: target.database.clone(),
         application: target.application.clone(),
+        side: Side::Target.name(),
     })
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 const ENDPOINT: &str = "migration-peers";
 const CONSUMERS_USE: &str = "consumers-use";
 const FINALIZED: &str = "finalized";
+const JOURNAL: &str = "journal";
 
 /// What the leader remembers. Others know nothing: they neither write nor decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Memory {
     pub flipped: bool,
     /// The run that was finalized.
     pub finalized: Option<String>,
+    /// An upgrade in place was begun: the journal is on the source's cluster.
+    pub in_place: bool,
 }
 
 impl Memory {
@@ -32,6 +35,7 @@ impl Memory {
             relation_id: Some(relation_id),
             flipped: bag.get(CONSUMERS_USE).is_some_and(|side| side == Side::Target.name()),
             finalized: bag.get(FINALIZED).filter(|run| !run.is_empty()).cloned(),
+            in_place: bag.get(JOURNAL).is_some_and(|side| side == Side::Source.name()),
         })
     }
 
@@ -52,6 +56,17 @@ impl Memory {
         if values.is_empty() {
             return Ok(());
         }
+        relations::write_all(tools, &[RelationWrite { relation_id, values }])
+    }
+
+    /// Remembers which cluster the journal is on.
+    ///
+    /// # Errors
+    /// When the hook tool fails.
+    pub fn keep_place(&self, tools: &HookTools, in_place: bool) -> Result<(), HookToolError> {
+        let Some(relation_id) = self.relation_id.clone().filter(|_| in_place != self.in_place) else { return Ok(()) };
+        let side = if in_place { Side::Source } else { Side::Target };
+        let values = BTreeMap::from([(JOURNAL.to_owned(), side.name().to_owned())]);
         relations::write_all(tools, &[RelationWrite { relation_id, values }])
     }
 }

@@ -9,12 +9,14 @@ pub mod credentials;
 pub mod desk;
 pub mod event;
 pub mod gather;
+pub mod in_place;
 pub mod memory;
 pub mod parameters;
 pub mod relations;
 pub mod retire;
 pub mod show;
 pub mod status;
+pub mod verify;
 pub mod watch;
 
 use crate::failpoint;
@@ -66,6 +68,9 @@ pub async fn reconcile(tools: &HookTools, context: &Context, gathered: &mut Gath
         }
     }
     let mut journal = Journal::open(context, gathered).await;
+    if gathered.leader {
+        gathered.memory.keep_place(tools, gathered.one_sided.is_some())?;
+    }
     if gathered.leader
         && let Some(record) = broker::tell(tools, gathered, journal.as_ref().ok().map(|journal| &journal.state))?
         && let Ok(open) = &mut journal
@@ -100,6 +105,7 @@ impl Journal {
         if !gathered.leader {
             return Err("cannot read the journal: this unit does not lead; run the action on the leader".to_owned());
         }
+        in_place::choose(context, gathered).await;
         let place = gathered.journal.clone().map_err(|lacking| lacking.sentence)?;
         let read = async {
             let store = Store::open(&place.server, &place.database, "charm").await?;
@@ -108,6 +114,12 @@ impl Journal {
                 && let Some(kept) = store.applications().await?
             {
                 gathered.keep_to(context, &kept);
+            }
+            // Over or taken back, it is no more than a journal.
+            if let Some(lacking) =
+                gathered.one_sided.clone().filter(|_| !gathered.begins_in_place && !state.is_in_place())
+            {
+                gathered.world = Err(lacking);
             }
             store.keep_applications(&gathered.applications).await?;
             let progress = store.progress().await?;
@@ -153,10 +165,13 @@ async fn answered<T>(
     match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error @ crate::postgres::Error::Found { .. })) => Err(error.to_string()),
-        Ok(Err(error)) => Err(format!("{}; {cure}", with_side(&error.to_string(), &place.server.address(), "target"))),
+        Ok(Err(error)) => {
+            Err(format!("{}; {cure}", with_side(&error.to_string(), &place.server.address(), place.side)))
+        }
         Err(_) => {
             let (address, limit) = (place.server.address(), ANSWERS_WITHIN.as_secs());
-            Err(format!("cannot read the journal: {address} (the target) did not answer within {limit} s; {cure}"))
+            let side = place.side;
+            Err(format!("cannot read the journal: {address} (the {side}) did not answer within {limit} s; {cure}"))
         }
     }
 }
@@ -214,7 +229,8 @@ fn set_status(
     let state = journal.as_ref().ok().map(|journal| &journal.state);
     // What is under way goes on without the controller, and says so where it needs it.
     let at_rest = state.is_none_or(|state| state.request.is_none());
-    let lacking = gathered.lacking(context).or_else(|| gathered.controller.lacking().filter(|_| at_rest));
+    let lacking = in_place::lacking(context, gathered, state).unwrap_or_else(|| gathered.lacking(context));
+    let lacking = lacking.or_else(|| gathered.controller.lacking().filter(|_| at_rest));
     let finalized = (gathered.leader && is_finalized(gathered, state)).then(|| status::Finalized {
         target: gather::identity(context, &gathered.relations, Side::Target).map(|info| info.application.clone()),
         consumers: gathered.relations.consumers.len(),

@@ -63,11 +63,15 @@ const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
 const REVISION: Parameter =
     Parameter { name: "revision", form: Form::Number { least: 0, most: i32::MAX as u64, zero: None, default: None } };
 
+const TIMEOUT: Parameter = Parameter {
+    name: "timeout",
+    form: Form::Number { least: 1, most: DAY, zero: Some("an estimate"), default: Some(0) },
+};
 const AGAIN: Parameter = Parameter { name: "again", form: Form::Flag { default: false } };
 const KEEP_RELEASE: Parameter = Parameter { name: "keep-release", form: Form::Flag { default: false } };
 
 /// Every action and its parameters.
-pub const ACTIONS: [(&str, &[Parameter]); 15] = [
+pub const ACTIONS: [(&str, &[Parameter]); 16] = [
     (
         "preflight",
         &[Parameter { name: "strategy", form: Form::Choice { words: &["blue-green"], default: Some("blue-green") } }],
@@ -86,16 +90,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 15] = [
     ("verify", &[wait(DAY, 600)]),
     ("drain", &[wait(DAY, 600), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK]),
     ("refresh", &[CHANNEL, REVISION, KEEP_RELEASE, wait(DAY, 1800)]),
-    (
-        "run-migration",
-        &[
-            Parameter {
-                name: "timeout",
-                form: Form::Number { least: 1, most: DAY, zero: Some("an estimate"), default: Some(0) },
-            },
-            wait(90_000, 0),
-        ],
-    ),
+    ("run-migration", &[TIMEOUT, wait(90_000, 0)]),
     ("flip-traffic", &[wait(DAY, 300), NO_WAY_BACK, ABANDON_MESSAGES]),
     ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK, ABANDON_MESSAGES]),
     (
@@ -126,6 +121,17 @@ pub const ACTIONS: [(&str, &[Parameter]); 15] = [
         ],
     ),
     ("adopt", &[Parameter { name: "undo", form: Form::Flag { default: false } }, wait(DAY, 0)]),
+    (
+        "upgrade-in-place",
+        &[
+            CHANNEL,
+            REVISION,
+            TIMEOUT,
+            Parameter { name: "accept-outage", form: Form::Flag { default: false } },
+            Parameter { name: "accept-no-backup", form: Form::Flag { default: false } },
+            wait(90_000, 0),
+        ],
+    ),
     (
         "back-up",
         &[
@@ -190,9 +196,18 @@ impl Parameters {
 
     /// The same action with another channel in place of the channel or revision, and whatever else was given.
     pub fn on_channel(&self, action: &str, channel: &str) -> String {
+        self.without(action, &["channel", "revision"], format!("{action} channel={channel}"))
+    }
+
+    /// The same action with one more parameter.
+    pub fn with(&self, action: &str, more: &str) -> String {
+        format!("{} {more}", self.without(action, &[], action.to_owned()))
+    }
+
+    /// A command with everything else that was given.
+    fn without(&self, action: &str, without: &[&str], mut command: String) -> String {
         let known = ACTIONS.iter().find(|(name, _)| *name == action).map(|(_, known)| *known).unwrap_or_default();
-        let mut command = format!("{action} channel={channel}");
-        for Parameter { name, form } in known.iter().filter(|known| !["channel", "revision"].contains(&known.name)) {
+        for Parameter { name, form } in known.iter().filter(|known| !without.contains(&known.name)) {
             if let Some(given) = self.0.get(name).filter(|given| form.default().as_ref() != Some(*given)) {
                 command.push_str(&format!(" {name}={}", given.as_str().map_or(given.to_string(), str::to_owned)));
             }
@@ -314,6 +329,13 @@ mod tests {
         });
         let said = read("migrate", given).unwrap().on_channel("migrate", "0.4/stable");
         assert_eq!(said, "migrate channel=0.4/stable until=drained accept-no-way-back=true");
+    }
+
+    #[test]
+    fn one_more_parameter_stands_behind_what_else_was_given() {
+        let given = json!({"revision": 7, "timeout": 0, "accept-outage": true});
+        let said = read("upgrade-in-place", given).unwrap().with("upgrade-in-place", "accept-no-backup=true");
+        assert_eq!(said, "upgrade-in-place revision=7 accept-outage=true accept-no-backup=true");
     }
 
     #[test]

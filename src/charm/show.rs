@@ -3,7 +3,7 @@
 use super::desk::{Desk, Reply};
 use super::parameters::Parameters;
 use super::relations::Side;
-use super::{Journal, is_finalized, is_lost, retire, status, watch};
+use super::{Journal, in_place, is_finalized, is_lost, retire, status, watch};
 use crate::migration;
 use crate::migration::runbook::REVERSAL;
 use crate::migration::{Order, Progress, Run, State, Status, Step, Traffic, plan};
@@ -14,7 +14,9 @@ use std::fmt::Write;
 
 /// Answers `show`, with what is known where the journal cannot be read.
 pub async fn reply(desk: &Desk<'_>, journal: &Result<Journal, String>, parameters: &Parameters) -> Reply {
-    let (gathered, lacking) = (desk.gathered, desk.gathered.lacking(desk.context));
+    let gathered = desk.gathered;
+    let opened = journal.as_ref().ok().map(|journal| &journal.state);
+    let lacking = in_place::lacking(desk.context, gathered, opened).unwrap_or_else(|| gathered.lacking(desk.context));
     let nothing = (State::default(), Progress::default());
     let (state, progress) = match journal {
         Ok(journal) => (&journal.state, &journal.progress),
@@ -104,7 +106,7 @@ fn data(state: &State, progress: &Progress) -> Value {
             shown(run).map(|step| {
                 let known = run.steps.get(&step).cloned().unwrap_or_default();
                 json!({
-                    "step": step.name(), "what": step.describe(), "status": known.status,
+                    "step": step.name(), "what": step.describe_in(run.order), "status": known.status,
                     "started": known.started, "done": known.done, "output": known.output,
                     "failure": known.failure.map(|f| f.sentence),
                 })
@@ -143,6 +145,9 @@ fn text(desk: &Desk<'_>, journal: Option<&Journal>, state: &State, progress: &Pr
     for (label, side, application) in
         [("source", Side::Source, &applications.source), ("target", Side::Target, &applications.target)]
     {
+        if side == Side::Target && state.is_in_place() {
+            continue;
+        }
         let none = format!("no {}", applications.app.title);
         let name = if application.name.is_empty() { &none } else { &application.name };
         let database = if application.database.is_empty() { "not known yet" } else { &application.database };
@@ -203,5 +208,5 @@ fn step_line(run: &Run, step: Step, progress: &Progress) -> String {
         (Status::Failed, ..) => known.failure.map(|f| f.sentence).unwrap_or_default(),
         _ => String::new(),
     };
-    format!("{mark} {:<17} {:<58} {detail}", step.name(), step.describe()).trim_end().to_owned()
+    format!("{mark} {:<17} {:<58} {detail}", step.name(), step.describe_in(run.order)).trim_end().to_owned()
 }

@@ -108,6 +108,7 @@ pub fn after_failure(request: Option<&Request>, state: &State) -> String {
         // Nobody comes back before the way back is made anew.
         Goal::RolledBack if state.active().is_some_and(Run::may_mend) => usual.to_owned(),
         Goal::RolledBack | Goal::Finalized => action.clone(),
+        Goal::UpgradedInPlace => request.again(action),
         goal @ (Goal::Drained | Goal::Migrated) if plan::admit(action, goal, state).is_ok() => request.again(action),
         // In the documented order the schema is migrated while writes are stopped.
         Goal::Migrated if usual == "cut-over" => request.again("drain"),
@@ -192,6 +193,9 @@ fn resting(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     }
     let usual = command(view, plan::usual_next(state));
     let Some(run) = state.active() else {
+        if let Some((from, to)) = state.run.as_ref().and_then(Run::upgraded) {
+            return (StatusKind::Active, next(format!("upgraded in place from {from} to {to}"), &usual));
+        }
         return (StatusKind::Active, next("ready", &usual));
     };
     if let Some(reason) = lost(run) {
@@ -276,6 +280,7 @@ pub fn order_in_words(order: Order) -> &'static str {
     match order {
         Order::Documented => "documented (the schema migration inside the outage)",
         Order::MigrateFirst => "migrate-first (the schema migration before the outage)",
+        Order::InPlace => "in-place (one application on one database, users wait meanwhile)",
     }
 }
 

@@ -4,7 +4,7 @@
 use super::desk::{Desk, Reply};
 use super::{Journal, broker, keep_worker, retire, status};
 use crate::migration::journal::Request;
-use crate::migration::{Goal, Order, Phase, Progress, Run, State, Step, Traffic, plan};
+use crate::migration::{Goal, IN_PLACE, Order, Phase, Progress, Run, State, Step, Traffic, plan};
 use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
@@ -41,8 +41,10 @@ const UNREACHABLE: Duration = Duration::from_secs(4);
 pub async fn watch(desk: &Desk<'_>, request: &Request, journal: &mut Journal, wait: Duration) -> anyhow::Result<Reply> {
     let began = Instant::now();
     let wait = match (request.action.as_str(), wait.as_secs()) {
-        ("run-migration", 0) if request.migration_timeout > 0 => Duration::from_secs(request.migration_timeout + 300),
-        ("run-migration", 0) => Duration::from_secs(1200),
+        ("run-migration" | IN_PLACE, 0) if request.migration_timeout > 0 => {
+            Duration::from_secs(request.migration_timeout + 300)
+        }
+        ("run-migration" | IN_PLACE, 0) => Duration::from_secs(1200),
         (_, 0) => AT_LEAST,
         _ => wait,
     };
@@ -259,6 +261,9 @@ pub fn sentence(request: &Request, state: &State) -> String {
              database"
                 .into()
         }
+        Goal::RolledBack if run.is_some_and(|run| run.is_in_place() && run.upgraded().is_none()) => {
+            "the application serves the release that it had, and its schema was not touched".into()
+        }
         Goal::RolledBack if state.void.is_some() => {
             "the source takes writes, nothing of ours is left in either database; the journal was lost and begins anew"
                 .into()
@@ -266,6 +271,14 @@ pub fn sentence(request: &Request, state: &State) -> String {
         Goal::RolledBack if run.is_none() => "nothing was begun here, so there is nothing to undo".into(),
         Goal::RolledBack => "the source takes writes, nothing of ours is left in either database".into(),
         Goal::Finalized => "nothing of ours is left; the way back is closed".into(),
+        Goal::UpgradedInPlace => match run.and_then(Run::upgraded) {
+            Some((from, to)) => {
+                let task = run.and_then(|run| run.output(Step::Migrate, "task")).and_then(Value::as_str);
+                let task = task.map(|task| format!("; {task} tells of its run-migration")).unwrap_or_default();
+                format!("the application was upgraded in place from {from} to {to}, and its server passed every gate{task}")
+            }
+            None => "the application has its new release".into(),
+        },
     }
 }
 
@@ -293,6 +306,7 @@ pub fn figures(state: &State, progress: &Progress) -> BTreeMap<String, String> {
     put("warnings", Some(warnings(run).join("\n")).filter(|told| !told.is_empty()));
     put("drain-ms", of(Step::Drain, "drain-ms"));
     put("outage-ms", of(Step::HandOver, "outage-ms"));
+    put("outage-ms", of(Step::Gates, "outage-ms"));
     put("messages-abandoned", of(Step::HandOver, "messages-abandoned"));
     put("rows-verified", of(Step::Verify, "rows-verified"));
     put("rows-different", of(Step::Verify, "rows-different"));

@@ -24,4 +24,6 @@ pub enum Goal {
     RolledBack,
     /// Done, nothing of ours left.
     Finalized,
+    /// The one application there is has its new release, on the database that it had.
+    UpgradedInPlace,
 }

@@ -10,6 +10,9 @@ use super::settings::Settings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The action that upgrades the one application there is.
+pub const IN_PLACE: &str = "upgrade-in-place";
+
 /// What an action asked for. It stays the goal until it is settled or a newer one replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -46,6 +49,12 @@ pub struct Request {
     /// `adopt`: the other way round. Requests of older charms do not tell.
     #[serde(default)]
     pub undo: bool,
+    /// `upgrade-in-place`: users may have an outage. Requests of older charms do not tell.
+    #[serde(default)]
+    pub accept_outage: bool,
+    /// `upgrade-in-place`: go on although there is no backup of our own. Requests of older charms do not tell.
+    #[serde(default)]
+    pub accept_no_backup: bool,
 }
 
 impl Request {
@@ -66,6 +75,8 @@ impl Request {
             abandon_messages: false,
             rehearse_again: false,
             undo: false,
+            accept_outage: false,
+            accept_no_backup: false,
         }
     }
 }
@@ -81,6 +92,9 @@ impl Request {
             _ => None,
         };
         let mut command = action.to_owned();
+        if action == IN_PLACE {
+            command.push_str(&self.in_place());
+        }
         if let Some(until) = until.filter(|_| action == "migrate" && self.action == "migrate") {
             command.push_str(&format!(" until={until}"));
         }
@@ -97,6 +111,24 @@ impl Request {
             command.push_str(" abandon-queued-messages=true");
         }
         command
+    }
+
+    /// What `upgrade-in-place` was asked with.
+    fn in_place(&self) -> String {
+        let mut told = String::new();
+        if !self.channel.is_empty() {
+            told.push_str(&format!(" channel={}", self.channel));
+        }
+        for (name, number) in [("revision", self.revision), ("timeout", self.migration_timeout)] {
+            if number > 0 {
+                told.push_str(&format!(" {name}={number}"));
+            }
+        }
+        told.push_str(" accept-outage=true");
+        if self.accept_no_backup {
+            told.push_str(" accept-no-backup=true");
+        }
+        told
     }
 }
 

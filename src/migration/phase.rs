@@ -4,6 +4,7 @@
 //! idle → prepared → copying → following → fenced → drained → opened → flipped → finalized
 //!                      ↑          ↕ migrating ↔ drained (after the drain, in the documented order)
 //!                      └──────────── migrating (a rehearsal ends: the target gets its schema back, and its rows)
+//! idle → migrating → idle (in place: one application, one database)
 //! every phase up to drained → rolling-back → idle
 //! opened, flipped → reversing → rolling-back → idle
 //! ```
@@ -64,13 +65,13 @@ impl Phase {
     pub fn next(self) -> &'static [Phase] {
         use Phase::*;
         match self {
-            Idle => &[Prepared, RollingBack],
+            Idle => &[Prepared, Migrating, RollingBack],
             Prepared => &[Copying, RollingBack],
             Copying => &[Following, RollingBack],
             // A lost slot means a repair, or a new copy.
             Following => &[Copying, Migrating, Fenced, RollingBack],
             // After a rehearsal the target is made as it was.
-            Migrating => &[Following, Copying, Drained, RollingBack],
+            Migrating => &[Following, Copying, Drained, Idle, RollingBack],
             // A lifted fence (its lease ran out) goes back to following.
             Fenced => &[Drained, Following, RollingBack],
             Drained => &[Migrating, Opened, Following, RollingBack],

@@ -1,10 +1,11 @@
 //! What comes next: pure functions of the journal. Refusals are decided here and nowhere else.
 
 use super::goal::Goal;
-use super::journal::Request;
+use super::journal::{IN_PLACE, Request};
 use super::phase::Phase;
-use super::replay::{Run, State, Status};
+use super::replay::{Run, State};
 use super::runbook::{Order, REHEARSAL, REVERSAL, Step};
+use super::step_state::Status;
 
 /// What the worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub fn next(state: &State) -> Next {
         return match request.goal {
             Goal::RolledBack if state.run.is_none() => Next::Sweep,
             Goal::RolledBack | Goal::Finalized => Next::Reached,
+            Goal::UpgradedInPlace if state.has_upgraded() => Next::Reached,
             _ => Next::Begin,
         };
     };
@@ -74,7 +76,7 @@ pub fn next(state: &State) -> Next {
     }
     match run.book().iter().copied().find(|s| wanted(run, *s, request.goal, request.with_refresh) && !run.is_done(*s)) {
         Some(step) => Next::Do(step),
-        None if request.goal == Goal::Finalized => Next::End,
+        None if request.goal == Goal::Finalized || run.is_in_place() => Next::End,
         None if request.goal == Goal::Rehearsed && !state.has_rehearsed() => match run.may_rehearse() {
             true => Next::Rehearse,
             false => Next::NoRehearsal,
@@ -105,6 +107,9 @@ fn compares_first(run: &Run, goal: Goal) -> bool {
 
 /// What a request asks for against what the run that is under way was begun for.
 pub fn contradicts(action: &str, request: &Request, state: &State) -> Option<Refusal> {
+    if request.goal == Goal::UpgradedInPlace {
+        return refreshed_to_another(action, request, state);
+    }
     let asks_for_another = !request.channel.is_empty() || request.revision > 0;
     let found = match &state.active()?.keeps {
         Some(release) if asks_for_another => format!("keeps the source's release, {release}"),
@@ -113,6 +118,22 @@ pub fn contradicts(action: &str, request: &Request, state: &State) -> Option<Ref
     };
     let sentence = format!("cannot {action}: the run that is under way {found}; run rollback, then this action again");
     Some(Refusal { sentence, instead: "rollback".to_owned() })
+}
+
+/// The field of an in-place refresh's output: the channel and the revision that were asked for.
+pub const WISH: &str = "wish";
+
+/// An application that was refreshed already goes on with the release that it has.
+fn refreshed_to_another(action: &str, request: &Request, state: &State) -> Option<Refusal> {
+    let wish = state.active()?.output(Step::Refresh, WISH)?;
+    let asked = serde_json::json!([request.channel, request.revision]);
+    let other = (!request.channel.is_empty() || request.revision > 0) && *wish != asked;
+    let sentence = format!(
+        "cannot {action}: the application was refreshed to another channel or revision already; run it without channel and \
+         revision, which goes on with what it has"
+    );
+    let plain = Request { channel: String::new(), revision: 0, ..request.clone() };
+    other.then(|| Refusal { sentence, instead: plain.again(IN_PLACE) })
 }
 
 /// Users go back to the source first; then everything is undone.
@@ -133,6 +154,9 @@ fn next_undo(run: &Run) -> Next {
 
 /// True when the step belongs to the road to the goal.
 fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
+    if run.is_in_place() || goal == Goal::UpgradedInPlace {
+        return run.is_in_place() && goal == Goal::UpgradedInPlace;
+    }
     if goal == Goal::Refreshed {
         return step == Step::Refresh;
     }
@@ -150,6 +174,7 @@ fn wanted(run: &Run, step: Step, goal: Goal, with_refresh: bool) -> bool {
         Goal::Drained | Goal::RolledBack => Step::Snapshot,
         Goal::Flipped => Step::FollowBack,
         Goal::Finalized => Step::Finalize,
+        Goal::UpgradedInPlace => Step::Gates,
     };
     if place(step) > place(last) {
         return false;
@@ -189,6 +214,20 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     }
     if goal != Goal::Finalized {
         admit_unless_finalized(action, state)?;
+    }
+    // A consumer may be between two relations.
+    if state.request.as_ref().is_some_and(|request| request.goal == Goal::Adopted)
+        && !matches!(goal, Goal::Adopted | Goal::RolledBack)
+    {
+        return refuse("consumers are being moved", "adopt");
+    }
+    match (run.map(Run::is_in_place), goal) {
+        (Some(true), Goal::UpgradedInPlace | Goal::RolledBack) => return Ok(()),
+        (Some(true), _) => return refuse("an upgrade in place is under way", usual_next(state)),
+        (Some(false), Goal::UpgradedInPlace) => {
+            return refuse("a migration to another application is under way", usual_next(state));
+        }
+        (Some(false) | None, _) => {}
     }
     if run.is_some_and(|run| run.rehearsing) && !matches!(goal, Goal::Rehearsed | Goal::Following | Goal::RolledBack) {
         return refuse("a rehearsal is under way", usual_next(state));
@@ -307,6 +346,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
             }
             _ => Ok(()),
         },
+        Goal::UpgradedInPlace => Ok(()),
         Goal::Finalized => match phase {
             Phase::Flipped | Phase::Finalized => Ok(()),
             Phase::Idle => refuse("there is nothing to finalize", "preflight"),
@@ -371,9 +411,13 @@ pub fn usual_next(state: &State) -> &'static str {
     let Some(run) = state.active() else {
         return match state.phase() {
             Phase::Finalized => "",
+            _ if state.run.as_ref().is_some_and(|run| run.upgraded().is_some()) => "show",
             _ => "preflight",
         };
     };
+    if run.is_in_place() && run.phase != Phase::RollingBack {
+        return "upgrade-in-place accept-outage=true";
+    }
     let migrated = run.is_done(Step::Gates);
     match run.phase {
         Phase::Following | Phase::Migrating if run.rehearsing && run.is_done(Step::Copy) => "rehearse",
@@ -455,6 +499,86 @@ mod tests {
                 "{order:?} {begins:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_upgrade_in_place_ends_with_its_gates_and_another_may_begin() {
+        let book = super::super::runbook::runbook(Order::InPlace, false);
+        let wanted = Goal::UpgradedInPlace;
+        let after = |steps: &[Step]| asked(Order::InPlace, done(steps, &serde_json::Value::Null), wanted);
+        for (at, step) in book.iter().enumerate() {
+            assert_eq!(next(&after(&book[..at])), Next::Do(*step));
+        }
+        assert_eq!(next(&after(book)), Next::End);
+        assert_eq!(next(&asked(Order::InPlace, [], Goal::RolledBack)), Next::RollBack);
+        let output = serde_json::json!({"from": "1.0.0", "to": "1.3.1"});
+        let ask = || Record::Requested(Request::plain(IN_PLACE, wanted));
+        let begun = Record::RunStarted {
+            run: "0badcafe".into(),
+            order: Order::InPlace,
+            strict: false,
+            reason: "test".into(),
+            keeps: None,
+        };
+        let mut records = vec![ask(), begun];
+        records.extend(done(book, &output));
+        records.push(Record::RunEnded);
+        let play = |records: &[Record]| {
+            let entry = |(seq, record): (usize, &Record)| Entry { seq: seq as i64 + 1, at: 0, record: record.clone() };
+            State::replay(&records.iter().enumerate().map(entry).collect::<Vec<_>>()).unwrap()
+        };
+        let state = play(&records);
+        assert_eq!((next(&state), state.phase()), (Next::Reached, Phase::Idle));
+        assert_eq!(state.run.as_ref().and_then(Run::upgraded), Some(("1.0.0", "1.3.1")));
+        records.extend([Record::Settled { request: 1, failure: None }, ask()]);
+        assert_eq!(next(&play(&records)), Next::Begin);
+    }
+
+    #[test]
+    fn beside_an_upgrade_in_place_nothing_is_admitted_and_it_not_beside_anything() {
+        let under_way = asked(Order::InPlace, [], Goal::UpgradedInPlace);
+        for goal in [Goal::UpgradedInPlace, Goal::RolledBack] {
+            assert_eq!(admit("test", goal, &under_way), Ok(()), "{goal:?}");
+        }
+        for goal in [Goal::Refreshed, Goal::Following, Goal::Rehearsed, Goal::Migrated, Goal::Flipped, Goal::Finalized]
+        {
+            let refusal = admit("test", goal, &under_way).unwrap_err();
+            assert_eq!(refusal.instead, "upgrade-in-place accept-outage=true", "{goal:?}");
+        }
+        let other = asked(Order::MigrateFirst, [], Goal::Following);
+        let refusal = admit("upgrade-in-place", Goal::UpgradedInPlace, &other).unwrap_err();
+        assert!(refusal.sentence.contains("a migration to another application is under way"), "{refusal:?}");
+        assert_eq!(next(&asked(Order::MigrateFirst, [], Goal::UpgradedInPlace)), Next::Reached);
+    }
+
+    #[test]
+    fn while_consumers_are_moved_nothing_else_begins_and_they_are_not_moved_beside_other_work() {
+        let moving = asked(Order::MigrateFirst, [], Goal::Adopted);
+        assert_eq!(next(&moving), Next::Adopt);
+        for goal in [Goal::Adopted, Goal::RolledBack] {
+            assert_eq!(admit("test", goal, &moving), Ok(()), "{goal:?}");
+        }
+        for goal in [Goal::Refreshed, Goal::Following, Goal::Flipped, Goal::UpgradedInPlace] {
+            let refusal = admit("migrate", goal, &moving).unwrap_err();
+            assert_eq!(refusal.sentence, "cannot migrate: consumers are being moved; run adopt", "{goal:?}");
+        }
+        let other = asked(Order::MigrateFirst, [], Goal::Following);
+        assert_eq!(admit("adopt", Goal::Adopted, &other).unwrap_err().instead, "test");
+        let in_place = asked(Order::InPlace, [], Goal::UpgradedInPlace);
+        assert!(admit("adopt", Goal::Adopted, &in_place).is_err());
+    }
+
+    #[test]
+    fn what_was_refreshed_is_not_refreshed_to_something_else_in_the_same_run() {
+        let wish = serde_json::json!({WISH: ["0.4/stable", 0]});
+        let state = asked(Order::InPlace, done(&[Step::Preflight, Step::Refresh], &wish), Goal::UpgradedInPlace);
+        let plain = Request { accept_outage: true, ..Request::plain(IN_PLACE, Goal::UpgradedInPlace) };
+        let to = |channel: &str| Request { channel: channel.to_owned(), ..plain.clone() };
+        for request in [plain.clone(), to("0.4/stable")] {
+            assert_eq!(contradicts(IN_PLACE, &request, &state), None);
+        }
+        let refusal = contradicts(IN_PLACE, &to("0.6/stable"), &state).unwrap();
+        assert_eq!(refusal.instead, "upgrade-in-place accept-outage=true");
     }
 
     #[test]

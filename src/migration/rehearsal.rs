@@ -49,7 +49,7 @@ impl Rehearsed {
     pub fn outage_seconds(&self, order: Order) -> Option<f64> {
         match order {
             Order::Documented => self.serving_seconds,
-            Order::MigrateFirst => None,
+            Order::MigrateFirst | Order::InPlace => None,
         }
     }
 

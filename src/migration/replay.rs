@@ -7,88 +7,10 @@ use super::journal::{Entry, Record, Request, Side};
 use super::phase::Phase;
 use super::rehearsal::Rehearsed;
 use super::runbook::{Order, REHEARSAL, REVERSAL, Step, runbook};
+use super::step_state::{Illegal, Kind, Status, StepState, next_status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Where one step is. Intent and attempt are apart: `Doing` means that an attempt was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Status {
-    /// Not begun, or undone.
-    #[default]
-    Pending,
-    /// An attempt was made; what is true must be observed.
-    Doing,
-    /// Its end was observed.
-    Done,
-    /// It could not go on.
-    Failed,
-    /// Its undo was begun.
-    Undoing,
-    /// An attempt was made or its end was observed, and that is true no more: it is done again, or undone.
-    Lost,
-}
-
-/// The kinds of record that move one step's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// See [`Record::Started`].
-    Started,
-    /// See [`Record::Done`].
-    Done,
-    /// See [`Record::Failed`].
-    Failed,
-    /// See [`Record::UndoStarted`].
-    UndoStarted,
-    /// See [`Record::Undone`].
-    Undone,
-    /// See [`Record::Lost`] and [`Record::Lifted`].
-    Reopened,
-}
-
-/// A record that the journal's rules do not allow.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the journal's record {seq} does not fit: {what}")]
-pub struct Illegal {
-    /// Position of the record.
-    pub seq: i64,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-/// The transition function of one step. Total: a pair that is not listed is an error.
-pub fn next_status(status: Status, kind: Kind) -> Option<Status> {
-    use Status::*;
-    match (status, kind) {
-        (Pending | Doing | Failed | Lost, Kind::Started) => Some(Doing),
-        (Doing, Kind::Done) => Some(Done),
-        (Doing, Kind::Failed) => Some(Failed),
-        (Doing | Done | Failed | Undoing | Lost, Kind::UndoStarted) => Some(Undoing),
-        (Undoing, Kind::Undone) => Some(Pending),
-        // What was undone, or never begun, cannot get lost.
-        (Pending, Kind::Reopened) => Some(Pending),
-        (_, Kind::Reopened) => Some(Lost),
-        _ => None,
-    }
-}
-
-/// What the journal knows of one step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepState {
-    /// Where it is.
-    pub status: Status,
-    /// When the first attempt began, in milliseconds since 1970.
-    pub started: Option<i64>,
-    /// When its end was observed.
-    pub done: Option<i64>,
-    /// Its output, once done.
-    pub output: Value,
-    /// Why it failed, when it did.
-    pub failure: Option<Failure>,
-    /// What it noted, newest value per name.
-    pub notes: BTreeMap<String, Value>,
-}
 
 /// The note of a comparison that found differences before the open.
 pub const DIFFERED: &str = "differed";
@@ -114,8 +36,11 @@ pub struct Run {
     pub started: i64,
     /// True while a schema migration is only tried: from its declaration until the target was reset.
     pub rehearsing: bool,
-    /// True once it was rolled back or finalized.
+    /// True once it was rolled back or finalized, or the upgrade in place is over.
     pub ended: bool,
+    /// Position of the record that ended it.
+    #[serde(default)]
+    pub ended_seq: i64,
     /// Why the fence was lifted last, if it was.
     pub lifted: Option<String>,
     /// What was lost last, if something was.
@@ -197,6 +122,17 @@ impl Run {
         follows && !self.rehearsing && !self.has_begun_to_migrate() && !self.stops_writes()
     }
 
+    /// True for an upgrade of the one application there is.
+    pub fn is_in_place(&self) -> bool {
+        self.order == Order::InPlace
+    }
+
+    /// The upgrade in place that came to its end: from which release to which.
+    pub fn upgraded(&self) -> Option<(&str, &str)> {
+        let release = |name| self.output(Step::Gates, name).and_then(Value::as_str);
+        release("from").zip(release("to")).filter(|_| self.is_in_place() && self.ended)
+    }
+
     /// The runbook.
     pub fn book(&self) -> &'static [Step] {
         if self.rehearsing { REHEARSAL } else { runbook(self.order, self.strict) }
@@ -266,6 +202,17 @@ impl State {
         self.run.as_ref().filter(|run| !run.ended)
     }
 
+    /// True when what was done last, or is asked for, is an upgrade in place: then only one side is related.
+    pub fn is_in_place(&self) -> bool {
+        let asked = self.request.as_ref().is_some_and(|request| request.goal == Goal::UpgradedInPlace);
+        asked || self.run.as_ref().is_some_and(|run| run.is_in_place() && (!run.ended || run.upgraded().is_some()))
+    }
+
+    /// True when the upgrade in place that the current request asks for came to its end.
+    pub fn has_upgraded(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.upgraded().is_some() && run.ended_seq > self.request_seq)
+    }
+
     /// Where we are.
     pub fn phase(&self) -> Phase {
         self.run.as_ref().map_or(Phase::Idle, |run| run.phase)
@@ -318,6 +265,7 @@ impl State {
                     started: entry.at,
                     rehearsing: false,
                     ended: false,
+                    ended_seq: 0,
                     lifted: None,
                     lost: None,
                     brokered: None,
@@ -473,7 +421,7 @@ impl Run {
                 if self.phase == Phase::RollingBack {
                     self.go(Some(Phase::Idle))?;
                 }
-                self.ended = true;
+                (self.ended, self.ended_seq) = (true, entry.seq);
                 Ok(())
             }
             Record::Brokered { side, .. } => {

@@ -67,6 +67,8 @@ pub enum Order {
     Documented,
     /// Before the fence, outside the outage.
     MigrateFirst,
+    /// On the one database there is, which nothing is copied from: users have an outage.
+    InPlace,
 }
 
 impl Order {
@@ -75,6 +77,7 @@ impl Order {
         match self {
             Order::Documented => "documented",
             Order::MigrateFirst => "migrate-first",
+            Order::InPlace => "in-place",
         }
     }
 }
@@ -146,6 +149,9 @@ pub const REHEARSAL: &[Step] = &[
     Step::Reset,
 ];
 
+/// The basic strategy of the guide: no second side, so nothing is prepared, copied or handed over.
+const IN_PLACE: &[Step] = &[Step::Preflight, Step::Refresh, Step::Migrate, Step::Gates];
+
 /// The road back after the target has opened, in either order. Nothing of it is undone; what the forward road
 /// made is undone after it.
 pub const REVERSAL: &[Step] =
@@ -157,6 +163,7 @@ pub fn runbook(order: Order, strict: bool) -> &'static [Step] {
         (Order::Documented, _) => DOCUMENTED,
         (Order::MigrateFirst, false) => MIGRATE_FIRST,
         (Order::MigrateFirst, true) => MIGRATE_FIRST_STRICT,
+        (Order::InPlace, _) => IN_PLACE,
     }
 }
 
@@ -252,6 +259,19 @@ impl Step {
         }
     }
 
+    /// The same in the words of one order: in place there is neither a source nor a target.
+    pub fn describe_in(self, order: Order) -> &'static str {
+        match (order, self) {
+            (Order::InPlace, Step::Preflight) => "check the application, its database and its backup",
+            (Order::InPlace, Step::Refresh) => {
+                "wait for the application's new revision; users have no service from here"
+            }
+            (Order::InPlace, Step::Migrate) => "let the application migrate its schema",
+            (Order::InPlace, Step::Gates) => "prove that the new server serves users again",
+            (Order::Documented | Order::MigrateFirst | Order::InPlace, _) => self.describe(),
+        }
+    }
+
     /// The phase that starting this step enters, if any.
     pub fn enters(self) -> Option<Phase> {
         match self {
@@ -268,8 +288,11 @@ impl Step {
             Step::Gates if rehearsing => None,
             Step::Prepare => Some(Phase::Prepared),
             Step::Follow => Some(Phase::Following),
-            Step::Gates if order == Order::MigrateFirst => Some(Phase::Following),
-            Step::Gates => Some(Phase::Drained),
+            Step::Gates => Some(match order {
+                Order::MigrateFirst => Phase::Following,
+                Order::Documented => Phase::Drained,
+                Order::InPlace => Phase::Idle,
+            }),
             Step::Fence => Some(Phase::Fenced),
             Step::Drain => Some(Phase::Drained),
             Step::HandOver => Some(Phase::Opened),
@@ -292,6 +315,8 @@ mod tests {
         for order in [Order::Documented, Order::MigrateFirst] {
             assert_eq!(walked(REHEARSAL, order, true), Phase::Copying);
         }
+        // Nothing stands afterwards, so another run may begin.
+        assert_eq!(walked(runbook(Order::InPlace, false), Order::InPlace, false), Phase::Idle);
     }
 
     /// The phase at the end of these steps.

@@ -2,11 +2,11 @@
 
 use super::context::{Answer, BY_ITSELF, Context, Outcome};
 use super::observe;
-use super::preflight::{self, ChosenOrder, Ends, Look, Verdict};
+use super::preflight::{self, ChosenOrder, Ends, Finding, Look, Verdict};
 use super::through_controller::Credentials;
 use super::world::{Application, Applications, World};
 use crate::apps::{Health, Recognised};
-use crate::migration::{Class, Failure, OrderChoice, Record, Settings, Verification};
+use crate::migration::{Class, Failure, Goal, Order, OrderChoice, Record, Settings, Verification};
 use crate::postgres::UNREACHABLE_CURE;
 use crate::postgres::names::RunId;
 use crate::postgres::patroni::PORT;
@@ -17,6 +17,15 @@ use serde_json::json;
 /// # Errors
 /// The servers'; an order that the source's release does not allow.
 pub async fn begin(context: &mut Context<'_>) -> Result<Record, Failure> {
+    if context.request.goal == Goal::UpgradedInPlace {
+        return Ok(Record::RunStarted {
+            run: RunId::random().as_str().to_owned(),
+            order: Order::InPlace,
+            strict: false,
+            reason: "the one application there is keeps its database".to_owned(),
+            keeps: None,
+        });
+    }
     let order = context.settings().order;
     let (chosen, keeps) = if context.request.keep_release {
         let release =
@@ -85,9 +94,17 @@ pub async fn check(context: &mut Context<'_>) -> Answer {
     let keep_release = super::refresh::kept_release(context).is_some();
     let rehearsed = context.state.rehearsed.clone();
     let look = Look { keep_release, rehearsed, ..look(context.world, context.applications, context.settings(), run) };
-    let findings = preflight::preflight(look).await;
+    let findings = &preflight::preflight(look).await;
+    judged(context, findings)
+}
+
+/// The first check that failed ends what was begun.
+///
+/// # Errors
+/// That check, with its cure.
+pub(super) fn judged(context: &Context<'_>, findings: &[Finding]) -> Answer {
     if let Some(first) = findings.iter().find(|finding| finding.verdict == Verdict::Fail) {
-        let failed = preflight::failed(&findings);
+        let failed = preflight::failed(findings);
         if findings.iter().filter(|finding| finding.verdict == Verdict::Fail).all(|finding| finding.heals) {
             let sentence = format!("cannot begin: {}; {UNREACHABLE_CURE}{BY_ITSELF}", first.found);
             return Err(Failure::new(sentence, Class::Retry));
@@ -99,5 +116,5 @@ pub async fn check(context: &mut Context<'_>) -> Answer {
         )
         .cured_by("preflight"));
     }
-    Ok(Outcome::Done(json!({"checks": findings.len(), "checks-warned": preflight::warned(&findings)})))
+    Ok(Outcome::Done(json!({"checks": findings.len(), "checks-warned": preflight::warned(findings)})))
 }

@@ -58,6 +58,10 @@ pub struct Live {
     pub watching: Option<(Session, Session)>,
     /// The connection to the controller.
     pub conductor: Conductor,
+    /// When the one application of an upgrade in place was last seen to serve, in milliseconds since 1970.
+    pub served_at: Option<i64>,
+    /// Since when its server was seen down.
+    pub down_since: Option<Instant>,
     /// How often the schema was looked at after the task that migrates it had ended well.
     pub looks_after_task: u32,
 }

@@ -129,7 +129,7 @@ fn begun_at(context: &Context<'_>) -> Result<Option<i64>, Failure> {
 }
 
 /// Has the target application migrate its schema within so many seconds.
-fn command(context: &Context<'_>, timeout: u64) -> String {
+pub(super) fn command(context: &Context<'_>, timeout: u64) -> String {
     let target = &context.applications.target;
     let (flag, name, wait) = (target.model_flag(), &target.name, timeout + 60);
     format!("juju run {flag}{name}/leader run-migration timeout={timeout} --wait={wait}s")
@@ -137,7 +137,7 @@ fn command(context: &Context<'_>, timeout: u64) -> String {
 
 /// The release whose schema the target has now, once its migration ended: the versions are a known
 /// release's (or the new server serves), and nobody migrates any more.
-async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, Failure> {
+pub(super) async fn ended(context: &mut Context<'_>, from: &str) -> Result<Option<String>, Failure> {
     let session = context.world.target("migrate").await?;
     let first = observe::schema_versions(context.app(), &session).await?;
     let Recognised::Release(to) = context.app().recognise(&first) else {
@@ -206,7 +206,7 @@ pub async fn went_on(context: &Context<'_>, run: &Run, target: &Session) -> Resu
     let step = match run.order {
         Order::Documented if !run.rehearsing => Step::Migrate,
         // The subscription runs again by now.
-        Order::Documented | Order::MigrateFirst => Step::Pause,
+        Order::Documented | Order::MigrateFirst | Order::InPlace => Step::Pause,
     };
     let reason = format!("the target had {before} when its schema migration seemed to have ended, and has {found}");
     Ok(Some(Record::Lost { step, reason }))

@@ -16,6 +16,7 @@ pub mod gates;
 pub mod guard;
 pub mod hand_over;
 pub mod identity_documents;
+pub mod in_place;
 pub mod judge;
 pub mod mend;
 mod messages;
@@ -52,6 +53,10 @@ use crate::migration::{Record, Step};
 /// # Errors
 /// The step's failure, with what it asks for.
 pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
+    // That asks for a backup of its own accord, whatever the option says.
+    if context.run()?.is_in_place() {
+        return in_place::perform(step, context).await;
+    }
     if let Some(answer) = back_up::gate(step, context).await? {
         return answer;
     }
@@ -89,6 +94,10 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
 /// # Errors
 /// The undo's failure.
 pub async fn undo(step: Step, context: &mut Context<'_>) -> Answer {
+    // What could not be left as it is was proven before the way back began.
+    if context.run()?.is_in_place() {
+        return Ok(Outcome::Done(serde_json::Value::Null));
+    }
     match step {
         Step::Prepare => prepare::undo(context).await,
         Step::Copy => copy::undo(context).await,

@@ -54,9 +54,9 @@ pub async fn application_tables(app: &App, session: &Session) -> Result<Vec<Tabl
 /// # Errors
 /// When `prepare` has not noted them: a defect in the plan.
 pub fn replicated_tables(context: &Context<'_>) -> Result<Vec<TableName>, Failure> {
-    context
-        .run()?
-        .note(Step::Prepare, "tables")
+    let run = context.run()?;
+    // In place nothing is replicated: these are the tables that the gates look at.
+    run.note(if run.is_in_place() { Step::Gates } else { Step::Prepare }, "tables")
         .and_then(|value| serde_json::from_value(value.clone()).ok())
         .ok_or_else(|| {
             Failure::operator(

@@ -80,6 +80,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether there is a journal in this database; makes none.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn exists(server: &Server, database: &str) -> Result<bool> {
+        let session = server.connect(database, "charm").await?;
+        let doing = format!("look for a journal on {}", session.address);
+        let there = format!("SELECT to_regclass('{JOURNAL_SCHEMA}.format') IS NOT NULL");
+        Ok(session.query_one(&there, &[]).await.map_err(Error::doing(doing))?.get(0))
+    }
+
     /// What is being done, and where.
     fn at(&self, doing: &str) -> String {
         format!("{doing} on {}", self.session.address)

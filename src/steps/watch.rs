@@ -20,7 +20,8 @@ const COUNTED: Duration = Duration::from_secs(15);
 /// # Errors
 /// The servers'; a change of the source's tables that stands in the way of what was asked for.
 pub async fn watch(context: &mut Context<'_>) -> Result<Option<Record>, Failure> {
-    let Some(run) = context.state.active().cloned() else { return Ok(None) };
+    // In place there is nothing of ours in the database.
+    let Some(run) = context.state.active().filter(|run| !run.is_in_place()).cloned() else { return Ok(None) };
     if !matches!(run.phase, Phase::RollingBack | Phase::Reversing) && !run.is_done(Step::HandOver) {
         guard::note_shape(context, &run).await?;
     }

@@ -40,9 +40,17 @@ impl World {
 }
 
 impl World {
+    /// True where only one side is related, for an upgrade in place: it is the source and the target.
+    pub fn is_in_place(&self) -> bool {
+        self.source == self.target && self.source_database == self.target_database
+    }
+
     /// The sentence with a server's address told as which side it is.
     pub fn with_side(&self, sentence: &str) -> String {
         let sided = with_side(sentence, &self.source.address(), "source");
+        if self.is_in_place() {
+            return sided;
+        }
         with_side(&sided, &self.target.address(), "target")
     }
 }
@@ -67,6 +75,10 @@ pub fn with_side(sentence: &str, address: &str, side: &str) -> String {
 /// # Errors
 /// The servers'.
 pub async fn end_other_workers(world: &World) -> Result<()> {
+    if world.is_in_place() {
+        // Another coordinator may move this database elsewhere.
+        return others::end_workers(&world.target("take over").await?, &[&world.journal_database]).await;
+    }
     others::end_workers(&world.source("take over").await?, &[&world.source_database]).await?;
     others::end_workers(&world.target("take over").await?, &[&world.target_database, &world.journal_database]).await
 }

@@ -1,8 +1,9 @@
 //! What the worker does where the journal knows of no run: the databases are asked instead.
 
-use super::{Trouble, Turn};
+use super::{LOOK, Trouble, Turn};
 use crate::migration::{Failure, Progress, Record, Settings, Side, State};
 use crate::steps::sweep::{self, Found};
+use crate::steps::{self, Live, Outcome};
 use std::time::Duration;
 
 impl<'a> Turn<'a> {
@@ -30,6 +31,14 @@ impl<'a> Turn<'a> {
 
     /// A rollback that knows of no run.
     pub(super) async fn sweep(&mut self, state: &mut State, trouble: &mut Trouble) -> Result<Duration, Failure> {
+        // In place nothing of ours is in the database: what is there belongs to another coordinator.
+        if self.handover.world.is_in_place() {
+            match state.damaged.is_some() {
+                true => self.give_up(state, Side::Source).await?,
+                false => self.record(state, Record::Settled { request: state.request_seq, failure: None }).await?,
+            }
+            return Ok(Duration::ZERO);
+        }
         self.sink.update(|p| {
             let (text, trouble) = ("removing everything of ours".to_owned(), p.trouble.take());
             *p = Progress { text, trouble, ..Progress::default() };
@@ -44,6 +53,31 @@ impl<'a> Turn<'a> {
             Err(failure) => return self.failed(state, None, failure, trouble).await,
         }
         Ok(Duration::ZERO)
+    }
+
+    /// An upgrade in place is taken back only where nothing is left to be undone; until then it may still go on.
+    pub(super) async fn leave_in_place(
+        &mut self,
+        state: &mut State,
+        live: &mut Live,
+        trouble: &mut Trouble,
+    ) -> Result<Duration, Failure> {
+        let answer = match self.context(state, live) {
+            Some(mut context) => steps::in_place::back(&mut context).await,
+            None => Ok(Outcome::Again(LOOK)),
+        };
+        match answer {
+            Ok(Outcome::Done(_)) => self.record(state, Record::RollbackStarted).await.map(|()| Duration::ZERO),
+            Ok(Outcome::Again(pause)) => {
+                self.goes_on(None, trouble);
+                Ok(pause)
+            }
+            Ok(Outcome::Wait(waiting)) => {
+                self.goes_on(Some(waiting), trouble);
+                Ok(LOOK)
+            }
+            Err(failure) => self.failed(state, None, failure, trouble).await,
+        }
     }
 
     /// The journal begins anew.

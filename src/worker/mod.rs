@@ -129,7 +129,7 @@ async fn serve(handover: &Handover, waker: &mut Waker) -> Result<(), Failure> {
             let applications = store.applications().await?.unwrap_or_default();
             store.refresh(&mut state).await?;
             let mut turn = Turn { handover, store: &store, applications: &applications, epoch, sink: &sink, waker };
-            if state.run.is_some() {
+            if state.run.is_some() || world.is_in_place() {
                 judged = false;
                 turn.take(&mut state, &mut live, &mut trouble).await?
             } else if judged {
@@ -222,6 +222,7 @@ impl<'a> Turn<'a> {
             }
             Next::Do(step) => self.step(step, state, live, trouble).await,
             Next::Rehearse => self.record(state, Record::RehearsalStarted).await.map(|()| Duration::ZERO),
+            Next::RollBack if self.handover.world.is_in_place() => self.leave_in_place(state, live, trouble).await,
             Next::RollBack => self.roll_back(state, live, trouble).await,
             Next::TooLate => {
                 let sentence = state.active().map(plan::too_late).unwrap_or_default();

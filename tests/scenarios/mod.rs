@@ -10,6 +10,7 @@ mod deleted_rows;
 mod faults;
 pub mod hold;
 mod hydra;
+mod in_place;
 mod kills;
 mod leadership;
 mod lost_journal;

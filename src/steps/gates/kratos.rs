@@ -92,7 +92,7 @@ async fn logins_broken(
         let source = context.world.source("gates").await?;
         let limit = match context.run()?.order {
             Order::MigrateFirst => PEOPLE,
-            Order::Documented => PEOPLE_IN_THE_OUTAGE,
+            Order::Documented | Order::InPlace => PEOPLE_IN_THE_OUTAGE,
         };
         Ok::<_, Failure>(effects(&source, &place, &used, ours.as_ref().ok(), theirs, Instant::now() + limit).await?)
     };

@@ -49,17 +49,23 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
         return answer;
     }
     let mut warnings = Vec::new();
-    if let Some(shown) = shown(context)? {
-        let refused = match context.app().kind {
-            Kind::Kratos => kratos::refused(context, &shown, &mut warnings).await?,
-            Kind::Hydra => hydra::refused(context, &shown, &mut warnings).await?,
-        };
-        if let Some(answer) = refused {
-            return answer;
-        }
+    if let Some(answer) = prove(context, &mut warnings).await? {
+        return answer;
     }
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     Ok(Outcome::Done(json!({"version": version, "after": Step::Migrate.name(), WARNINGS: warnings})))
+}
+
+/// What the server did not prove of what it keeps, if anything; what a person should know goes to `warnings`.
+///
+/// # Errors
+/// The servers'.
+pub(super) async fn prove(context: &Context<'_>, warnings: &mut Vec<String>) -> Result<Option<Answer>, Failure> {
+    let Some(shown) = shown(context)? else { return Ok(None) };
+    match context.app().kind {
+        Kind::Kratos => kratos::refused(context, &shown, warnings).await,
+        Kind::Hydra => hydra::refused(context, &shown, warnings).await,
+    }
 }
 
 /// When a server that is down comes up: by a hook that we bring about, by itself, or by what a person relates.

@@ -266,6 +266,7 @@ pub(super) fn order(facts: &Facts) -> Judgement {
     match facts.order() {
         Ok(chosen) => good(match chosen.order {
             Order::MigrateFirst => format!("migrate-first, outside the outage ({})", chosen.reason),
+            Order::InPlace => format!("in place ({})", chosen.reason),
             Order::Documented => format!("documented, the schema migration inside the outage ({})", chosen.reason),
         }),
         Err(reason) => bad(

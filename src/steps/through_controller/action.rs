@@ -4,7 +4,7 @@ use super::super::context::Context;
 use super::{Conductor, FINE, Stop, Through, noted};
 use crate::controller::settled::{Settled, resting};
 use crate::controller::{ModelLogin, OperationFilter, Scalar, Session, Task, TaskStatus, Time};
-use crate::migration::{Failure, Step};
+use crate::migration::{Failure, IN_PLACE, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -47,6 +47,11 @@ impl Noted {
     fn show(&self) -> String {
         format!("juju show-task {}", self.number())
     }
+}
+
+/// The command that shows the task of the application's migration, if we had it run.
+pub fn task(context: &Context<'_>) -> Option<String> {
+    noted::<Noted>(context, Step::Migrate, TASK).map(|task| task.show())
 }
 
 /// A migration that begins anew is asked for anew, whatever came of the one before.
@@ -115,7 +120,8 @@ async fn send(
     let enqueued = conductor.session(login).await?.enqueue(&leader, ACTION, &parameters).await?;
     let task = Noted { task: enqueued.task, unit: enqueued.unit };
     keep(context, &task).await?;
-    Ok(Through::AtWork(format!("{ACTION} of {} was asked for (task {})", task.unit, task.number())))
+    let Noted { unit, .. } = &task;
+    Ok(Through::AtWork(format!("{ACTION} of {unit} was asked for (task {}; {})", task.number(), task.show())))
 }
 
 async fn keep(context: &mut Context<'_>, task: &Noted) -> Result<(), Failure> {
@@ -136,7 +142,8 @@ async fn find(
         Some((task, unit)) => {
             let task = Noted { task, unit };
             keep(context, &task).await?;
-            Ok(Through::AtWork(format!("{ACTION} of {} is under way (task {})", task.unit, task.number())))
+            let Noted { unit, .. } = &task;
+            Ok(Through::AtWork(format!("{ACTION} of {unit} is under way (task {}; {})", task.number(), task.show())))
         }
         None => send(context, conductor, login, timeout).await,
     }
@@ -194,9 +201,13 @@ async fn follow(
         true => format!("{ACTION} of {unit} ended well (task {number}), and the schema is as it was before"),
         false => format!("{ACTION} of {unit} failed (task {number}): {}", said(&task)),
     };
-    let again = context.command(&context.request.again("run-migration"));
+    let (what, action) = match context.world.is_in_place() {
+        true => ("migrate the schema", IN_PLACE),
+        false => ("migrate the target's schema", "run-migration"),
+    };
+    let again = context.command(&context.request.again(action));
     let cure = format!("see {} and the unit's log, then run {again}", noted.show());
-    Err(Failure::operator("migrate the target's schema", found, cure).into())
+    Err(Failure::operator(what, found, cure).into())
 }
 
 async fn pending(conductor: &mut Conductor, login: &ModelLogin, noted: &Noted, task: &Task) -> Result<Through, Stop> {
@@ -211,11 +222,11 @@ async fn pending(conductor: &mut Conductor, login: &ModelLogin, noted: &Noted, t
                 format!("{ACTION} waits for the agent of {unit}, which is {agent} (task {number})"),
                 format!("juju status {application}"),
             ),
-            _ => Through::AtWork(format!("{ACTION} waits for its turn on {unit} (task {number})")),
+            _ => Through::AtWork(format!("{ACTION} waits for its turn on {unit} (task {number}; {})", noted.show())),
         });
     }
     let last = task.log.last().map(|line| format!(": {}", line.message)).unwrap_or_default();
-    Ok(Through::AtWork(format!("{ACTION} runs on {unit} (task {number}){last}")))
+    Ok(Through::AtWork(format!("{ACTION} runs on {unit} (task {number}; {}){last}", noted.show())))
 }
 
 /// Why a task ended badly, in its own words.

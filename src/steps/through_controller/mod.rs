@@ -11,11 +11,11 @@ mod conductor;
 mod refresh;
 mod wake;
 
-pub use action::forget;
+pub use action::{forget, task};
 pub use adopt::{adopt, consumers_of, moved};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
-pub use refresh::is_asked;
+pub use refresh::{is_asked, revision_before};
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};
@@ -110,6 +110,8 @@ pub enum Work {
         /// Whether they go back.
         back: bool,
     },
+    /// Nothing but a look: whether the application has the charm again that it had before its refresh.
+    Return,
     /// A backup of one side's cluster.
     BackUp {
         /// Of which.
@@ -137,7 +139,8 @@ impl Work {
         if let Some(model) = &target.model {
             return Some(format!("the coordinator may not change the model {model}, in which {} is", target.name));
         }
-        let one = target.name.is_empty() || target.name == context.applications.source.name;
+        let same = target.name == context.applications.source.name && !context.world.is_in_place();
+        let one = target.name.is_empty() || same;
         one.then(|| format!("source and target are both told to be the application {:?}", target.name))
     }
 }
@@ -202,6 +205,7 @@ async fn go_on(
         Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
         Work::Adopt { back } => adopt::go_on(context, conductor, login, back).await,
+        Work::Return => refresh::returned(context, conductor, login).await,
         Work::BackUp { side, kind, begin } => back_up::back_up(context, conductor, login, (side, kind, begin)).await,
     }
 }

@@ -67,6 +67,26 @@ pub fn is_asked(context: &Context<'_>) -> bool {
     noted::<Asked>(context, Step::Refresh, ASKED).is_some()
 }
 
+/// The revision that the application had before its refresh was asked for here.
+pub fn revision_before(context: &Context<'_>) -> Option<u64> {
+    noted::<Asked>(context, Step::Refresh, ASKED)?.before.rsplit_once('-')?.1.parse().ok()
+}
+
+/// Whether the application has the charm again that it had before.
+pub(super) async fn returned(
+    context: &Context<'_>,
+    conductor: &mut Conductor,
+    login: &ModelLogin,
+) -> Result<Through, Stop> {
+    let Some(asked) = noted::<Asked>(context, Step::Refresh, ASKED) else { return Ok(Through::Done) };
+    let status = conductor.status_now(login).await?;
+    let has = status.applications.get(&asked.application).map(|application| application.charm.as_str());
+    match has {
+        Some(charm) if same_charm(charm, &asked.before) => Ok(Through::Done),
+        charm => Ok(Through::Cannot(format!("{} has {}", asked.application, charm.unwrap_or("no charm")))),
+    }
+}
+
 /// Everything that can be seen before anything is changed, and then the change.
 async fn begin(
     context: &mut Context<'_>,
@@ -120,8 +140,16 @@ async fn begin(
             return Ok(Through::Guided);
         }
         let found = format!("{name} has {} already, the newest of {wanted}", now.url);
-        let cure = "give refresh (or migrate) the channel= or the revision= of a newer release";
-        return Err(Failure::operator("refresh the target application", found, cure).into());
+        let (what, cure) = match context.world.is_in_place() {
+            true => {
+                ("refresh the application", "give upgrade-in-place the channel= or the revision= of a newer release")
+            }
+            false => {
+                let cure = "give refresh (or migrate) the channel= or the revision= of a newer release";
+                ("refresh the target application", cure)
+            }
+        };
+        return Err(Failure::operator(what, found, cure).into());
     }
     let asked = Asked {
         application: name,
