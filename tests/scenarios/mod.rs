@@ -29,6 +29,7 @@ mod secrets;
 mod shapes;
 pub mod story;
 mod traffic;
+mod units;
 mod unreachable;
 mod way_back;
 mod zombie;
