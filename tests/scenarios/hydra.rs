@@ -211,3 +211,28 @@ fn with_credentials_migrate_alone_upgrades_it_and_rollback_leads_back() {
     expect(model, "rollback", &[("wait", "120")], "done");
     platform.is_back([&mut grants, &mut new]);
 }
+
+#[test]
+fn a_revision_with_the_same_release_is_told_and_only_the_database_moves() {
+    let platform = Platform::with(Duration::from_secs(2), |hydra| hydra.with_revision(400, "latest/edge", "2.3.0"));
+    let (model, api) = (&platform.model, give_credentials(&platform.controller, &platform.model).unwrap());
+    let mut grants = grants_named(&platform.hydra.client(), "user", 1).unwrap();
+    platform.share_secrets();
+    // It has another image, so that only its server tells that the release is the same.
+    let idle = expect(model, "refresh", &[("channel", "latest/edge"), ("wait", "120")], "waiting");
+    let says = "hydra-new has ch:amd64/hydra-400, and still runs the source's release; to move the database only, run \
+                rollback, then refresh keep-release=true";
+    assert!(idle.result("message").contains(says), "{idle:?}");
+    assert_eq!(platform.hydra_new.running()["hydra-new/0"], "2.3.0");
+    expect(model, "rollback", &[("wait", "120")], "done");
+    expect(model, "refresh", &[("keep-release", "true")], "done");
+    let asked = expect(model, "migrate", &[("keep-release", "true"), ("wait", "120")], "waiting");
+    platform.restart_target(&asked.result("next"));
+    let migrated = expect(model, "migrate", &[("keep-release", "true"), ("wait", "120")], "done");
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}");
+    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), (1, 0));
+    platform.users_are_with(&platform.hydra_new);
+    platform.serves(&mut grants);
+    expect(model, "rollback", &[("wait", "120")], "done");
+    platform.is_back([&mut grants, &mut []]);
+}

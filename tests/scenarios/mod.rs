@@ -24,6 +24,7 @@ mod rehearse;
 mod relations;
 mod repeats;
 mod retire;
+mod revisions;
 pub mod rig;
 mod secrets;
 mod shapes;
