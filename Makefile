@@ -9,11 +9,13 @@ test: setup
 	cargo build --workspace --bins
 	cargo test --workspace
 
+NEEDS_ORY_BIN := runbook::cut_off scenarios::hydra::with_credentials_migrate_alone
+
 # With the slow ones. Pairs of releases whose servers no folder holds are said to be not run, by name.
 test-all: setup
 	cargo build --workspace --bins
-	cargo test --workspace -- --include-ignored $(if $(ORY_BIN),,--skip runbook::cut_off)
-	$(if $(ORY_BIN),,@echo "not run, for want of ORY_BIN: runbook::cut_off")
+	cargo test --workspace -- --include-ignored $(if $(ORY_BIN),,$(addprefix --skip ,$(NEEDS_ORY_BIN)))
+	$(if $(ORY_BIN),,@echo "not run, for want of ORY_BIN: $(NEEDS_ORY_BIN)")
 
 # Every pair of releases that src/apps/pairs.rs claims, there and back in both orders, with real servers: those that setup
 # builds and those in the folder that ORY_BIN names (kratos-v1.1.0, kratos-v25.4.0, kratos-v26.2.0, hydra-v2.2.0,

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 /// A stage with credentials, on which no hook comes by itself for an hour: what starts a migrated Kratos is the
 /// coordinator's touch.
-fn given(name: &str) -> (Played, Arc<Api>) {
+pub fn given(name: &str) -> (Played, Arc<Api>) {
     given_by(name, None)
 }
 
 /// The same with a controller of another release than 4.0.
-fn given_by(name: &str, juju: Option<&'static str>) -> (Played, Arc<Api>) {
+pub fn given_by(name: &str, juju: Option<&'static str>) -> (Played, Arc<Api>) {
     let options = StageOptions { update_status_interval: Duration::from_secs(3600), juju, ..rig::options(name) };
     let stage = Played::new(Stage::new(options).unwrap());
     rig::deploy(&stage, 1);
@@ -27,7 +27,7 @@ fn given_by(name: &str, juju: Option<&'static str>) -> (Played, Arc<Api>) {
 }
 
 /// Migrates with `migrate` alone, which is asked for again while it is at it.
-fn migrate(stage: &Played) -> ActionResult {
+pub fn migrate(stage: &Played) -> ActionResult {
     let ask = || run(&stage.model, "migrate", &[("channel", "0.4/stable"), ("wait", "120")]);
     let mut last = ask();
     for _ in 0..4 {
@@ -40,7 +40,7 @@ fn migrate(stage: &Played) -> ActionResult {
 }
 
 /// No call needs more than `write`, and the audit log knows who called.
-fn modest(api: &Api) {
+pub fn modest(api: &Api) {
     // Who was not let in is nobody yet.
     for received in api.received().into_iter().filter(|received| !received.user.is_empty()) {
         assert!(received.needs <= Access::Write, "{received:?}");
@@ -49,7 +49,7 @@ fn modest(api: &Api) {
 }
 
 /// Each step was taken once, and the option that woke the server has its old value.
-fn each_once(stage: &Played, api: &Api) {
+pub fn each_once(stage: &Played, api: &Api) {
     let count = |call: &str| api.changes().iter().filter(|change| *change == call).count();
     assert_eq!(count("Application.SetCharm"), 1, "{:?}", api.changes());
     assert_eq!(count("Action.EnqueueOperation"), 1, "{:?}", api.changes());
@@ -123,7 +123,7 @@ fn cut_off_after_each_request_each_step_is_taken_once() {
 }
 
 /// `refresh`, asked for again until its outcome is this one and its message says this.
-fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
+pub fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
     let ask = || run(&stage.model, "refresh", &[("channel", "0.4/stable"), ("wait", "5")]);
     let mut last = ask();
     for _ in 0..20 {
@@ -340,7 +340,7 @@ fn credentials_that_are_taken_away_before_the_option_is_set_back_hold_nobody() {
     rig::close(&stage, End::Source);
 }
 
-fn worker_log(stage: &Played) -> String {
+pub fn worker_log(stage: &Played) -> String {
     let folder = stage.model.charm_folder("coordinator/0").unwrap();
     std::fs::read_to_string(folder.join("worker.log")).unwrap_or_default()
 }

@@ -1,10 +1,11 @@
 //! Hydra through the real dispatch: both charms of it, their secrets, and a login UI that takes its address from us. The
-//! release stays, because only one can be built here.
+//! release stays, because only one can be built here; with another one in ORY_BIN it is upgraded, without a person.
 
 use super::closing::{no_hook_failed, no_password_in};
 use super::rig::SOON;
 use super::story::{charm, expect};
 use emulator::neighbours::{CharmedPostgresql, Consumer, ConsumerView, HydraApp, HydraView, Route};
+use emulator::stage::give_credentials;
 use emulator::{Charm, Controller, DeployOptions, Model, Options};
 use peers::cluster::Cluster;
 use peers::seed::hydra::{Grant, check_grants, grants_named, renew_grants};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 struct Platform {
-    _controller: Controller,
+    controller: Controller,
     model: Model,
     source: Arc<Cluster>,
     target: Arc<Cluster>,
@@ -24,15 +25,20 @@ struct Platform {
 impl Platform {
     /// A Hydra that serves, and a second one on a cluster of its own, with secrets of its own.
     fn new() -> Self {
+        Self::with(Duration::from_secs(2), Ok)
+    }
+
+    /// The same with this time between update-status hooks, and with what is published for the target's refresh.
+    fn with(update_status_interval: Duration, publish: impl Fn(HydraApp) -> anyhow::Result<HydraApp>) -> Self {
+        let options = Options { update_status_interval, ..Options::default() };
         let [source, target] = [14, 16].map(|major| Arc::new(Cluster::start(major).unwrap()));
-        let options = Options { update_status_interval: Duration::from_secs(2), ..Options::default() };
         let controller = Controller::start(options).unwrap();
         let model = controller.add_model("iam").unwrap();
         let deploy = |name: &str, charm: Box<dyn emulator::NativeCharm>| {
             model.deploy(Charm::Native(charm), name).unwrap();
         };
         let hydra = || HydraApp::new(339, "0.3/stable", "2.3.0").unwrap();
-        let (old, new, consumer) = (hydra(), hydra(), Consumer::of_hydra());
+        let (old, new, consumer) = (hydra(), publish(hydra()).unwrap(), Consumer::of_hydra());
         let (views, login_ui) = ((old.view(), new.view()), consumer.view());
         deploy("postgresql-k8s", Box::new(CharmedPostgresql::new(Arc::clone(&source))));
         deploy("postgresql-new", Box::new(CharmedPostgresql::new(Arc::clone(&target))));
@@ -58,8 +64,7 @@ impl Platform {
         let ready = || views.0.client().ready().map_err(|error| format!("{error:#}"));
         peers::wait_for("the source's Hydra to be ready", SOON, ready).unwrap();
         peers::seed::hydra::rows(&source, "iam_hydra", 200).unwrap();
-        let platform =
-            Self { _controller: controller, model, source, target, hydra: views.0, hydra_new: views.1, login_ui };
+        let platform = Self { controller, model, source, target, hydra: views.0, hydra_new: views.1, login_ui };
         platform.deploy_coordinator();
         platform
     }
@@ -119,6 +124,18 @@ impl Platform {
         self.model.wait_until("the target to know the source's secrets", SOON, knows).unwrap();
     }
 
+    /// Users are at the source again with all that they hold, and nothing of ours is left.
+    fn is_back(&self, grants: [&mut [Grant]; 2]) {
+        self.users_are_with(&self.hydra);
+        grants.into_iter().for_each(|grants| self.serves(grants));
+        assert!(Platform::writable(&self.source, "iam_hydra"));
+        assert_eq!(self.left_behind(), Vec::<String>::new());
+        no_hook_failed(&self.model);
+        let dsns = [self.hydra.dsn(), self.hydra_new.dsn()];
+        let postgresql = [(&self.model, "postgresql-k8s"), (&self.model, "postgresql-new")];
+        no_password_in(std::slice::from_ref(&self.model), [&self.source, &self.target], postgresql, dsns);
+    }
+
     fn left_behind(&self) -> Vec<String> {
         let mut left = peers::left_behind(&self.source, &["iam_coordinator"]).unwrap();
         left.extend(peers::left_behind(&self.target, &["iam_coordinator"]).unwrap());
@@ -162,13 +179,60 @@ fn there_with_the_sources_secrets_back_and_nothing_is_left() {
     assert!(!Platform::writable(&platform.source, "iam_hydra"));
 
     expect(model, "rollback", &[("wait", "120")], "done");
-    platform.users_are_with(&platform.hydra);
+    platform.is_back([&mut grants, &mut new]);
+}
+
+#[test]
+#[ignore = "needs servers in ORY_BIN: make ory-matrix"]
+fn with_credentials_migrate_alone_upgrades_it_and_rollback_leads_back() {
+    // No hook comes by itself: a Hydra starts its server in its action.
+    let platform = Platform::with(Duration::from_secs(3600), |hydra| hydra.with_revision(400, "latest/edge", "25.4.0"));
+    let (model, api) = (&platform.model, give_credentials(&platform.controller, &platform.model).unwrap());
+    let mut grants = grants_named(&platform.hydra.client(), "user", 2).unwrap();
+    platform.share_secrets();
+    let report = expect(model, "preflight", &[], "done").result("report");
+    assert!(report.contains("user coordinator may change the model"), "{report}");
+
+    let migrated = expect(model, "migrate", &[("channel", "latest/edge"), ("wait", "240")], "done");
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
+    let times = |call: &str| api.times_done(call);
+    assert_eq!(
+        (times("Application.SetCharm"), times("Action.EnqueueOperation"), times("Application.SetConfigs")),
+        (1, 1, 0),
+        "{:?}",
+        api.changes()
+    );
+    assert_eq!(platform.hydra_new.running()["hydra-new/0"], "25.4.0");
+    platform.users_are_with(&platform.hydra_new);
     platform.serves(&mut grants);
-    platform.serves(&mut new);
-    assert!(Platform::writable(&platform.source, "iam_hydra"));
-    assert_eq!(platform.left_behind(), Vec::<String>::new());
-    no_hook_failed(model);
-    let dsns = [platform.hydra.dsn(), platform.hydra_new.dsn()];
-    let postgresql = [(model, "postgresql-k8s"), (model, "postgresql-new")];
-    no_password_in(std::slice::from_ref(model), [&platform.source, &platform.target], postgresql, dsns);
+    let mut new = grants_named(&platform.hydra_new.client(), "new", 1).unwrap();
+    assert!(!Platform::writable(&platform.source, "iam_hydra"));
+
+    expect(model, "rollback", &[("wait", "120")], "done");
+    platform.is_back([&mut grants, &mut new]);
+}
+
+#[test]
+fn a_revision_with_the_same_release_is_told_and_only_the_database_moves() {
+    let platform = Platform::with(Duration::from_secs(2), |hydra| hydra.with_revision(400, "latest/edge", "2.3.0"));
+    let (model, api) = (&platform.model, give_credentials(&platform.controller, &platform.model).unwrap());
+    let mut grants = grants_named(&platform.hydra.client(), "user", 1).unwrap();
+    platform.share_secrets();
+    // It has another image, so that only its server tells that the release is the same.
+    let idle = expect(model, "refresh", &[("channel", "latest/edge"), ("wait", "120")], "waiting");
+    let says = "hydra-new has ch:amd64/hydra-400, and still runs the source's release; to move the database only, run \
+                rollback, then refresh keep-release=true";
+    assert!(idle.result("message").contains(says), "{idle:?}");
+    assert_eq!(platform.hydra_new.running()["hydra-new/0"], "2.3.0");
+    expect(model, "rollback", &[("wait", "120")], "done");
+    expect(model, "refresh", &[("keep-release", "true")], "done");
+    let asked = expect(model, "migrate", &[("keep-release", "true"), ("wait", "120")], "waiting");
+    platform.restart_target(&asked.result("next"));
+    let migrated = expect(model, "migrate", &[("keep-release", "true"), ("wait", "120")], "done");
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}");
+    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), (1, 0));
+    platform.users_are_with(&platform.hydra_new);
+    platform.serves(&mut grants);
+    expect(model, "rollback", &[("wait", "120")], "done");
+    platform.is_back([&mut grants, &mut []]);
 }

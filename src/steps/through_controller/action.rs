@@ -197,6 +197,14 @@ async fn follow(
     if asked.request < context.state.request_seq {
         return begin(context, conductor, login, timeout).await;
     }
+    // Only a leader can run it, and the unit is chosen when it is asked for, not when it begins.
+    let application = context.applications.target.name.clone();
+    if !task.succeeded()
+        && conductor.session(login).await?.leader(&application).await?.is_some_and(|leader| leader != *unit)
+    {
+        log::warn!("{ACTION} of {unit} failed (task {number}), and another unit leads by now: {}", said(&task));
+        return begin(context, conductor, login, timeout).await;
+    }
     let found = match task.succeeded() {
         true => format!("{ACTION} of {unit} ended well (task {number}), and the schema is as it was before"),
         false => format!("{ACTION} of {unit} failed (task {number}): {}", said(&task)),

@@ -6,7 +6,7 @@ use super::{Conductor, FINE, Shown, Stop, Through, noted};
 use crate::controller::settled::{RefreshGoal, Settled, refreshed, resting, same_charm};
 use crate::controller::{
     Change, Channel, CharmInfo, CharmOrigin, Code, Error, FullStatus, Generation, ModelLogin, NewResource, Reaction,
-    Resolved, Session, SetCharm, Time, blocking, resources_to_change,
+    Resolved, ResourceMeta, Session, SetCharm, Time, blocking, resources_to_change,
 };
 use crate::migration::{Failure, Step};
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,14 @@ const ASKED: &str = "controller-refresh";
 /// The note that the switch was answered, or seen: the charm.
 const SENT: &str = "controller-refreshed";
 
+/// The type of a resource that is a workload's image.
+const IMAGE: &str = "oci-image";
+
 /// A refresh that has not settled by then is looked at by a person.
 const SETTLES_WITHIN: i64 = 900;
+
+/// Every unit may rest on the old code for seconds; a server that is the old one after this many is the new charm's, too.
+const SHOWS_WITHIN: i64 = 60;
 
 /// What was asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -163,7 +169,25 @@ async fn begin(
     };
     context.note(Step::Refresh, SENT, Value::Null).await?;
     context.note(Step::Refresh, ASKED, json!(asked)).await?;
-    send(context, conductor, login, &asked, &status).await
+    let whether = if shown == Shown::No { Whether::AnImageChanges } else { Whether::Possible };
+    send(context, conductor, login, &asked, &status, whether).await
+}
+
+/// What is looked at before the application is touched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whether {
+    /// Whether Juju can do it.
+    Possible,
+    /// Also whether it brings another release: one that had been begun may have its image already.
+    AnImageChanges,
+}
+
+/// Why the plan does not fit.
+enum Misfit {
+    /// Juju would not do it.
+    Impossible(String),
+    /// It would bring no other release.
+    Idle(String),
 }
 
 /// The charm that a channel or a revision means.
@@ -209,12 +233,13 @@ async fn send(
     login: &ModelLogin,
     asked: &Asked,
     status: &FullStatus,
+    whether: Whether,
 ) -> Result<Through, Stop> {
     let on_kubernetes = status.model.kind == "caas";
     let session = conductor.session(login).await?;
     // On 4.0 resources are in use as soon as they were asked for, so a refusal after them is none of the whole.
     let whole = session.generation() == Generation::Three;
-    match switch(session, asked, on_kubernetes).await {
+    match switch(session, asked, on_kubernetes, whether).await {
         Ok(None) => {
             context.note(Step::Refresh, SENT, json!(asked.url)).await?;
             log::info!("the controller refreshes {} to {} ({})", asked.application, asked.url, asked.channel);
@@ -222,9 +247,16 @@ async fn send(
             Ok(Through::AtWork(format!("{} is being refreshed to {}", asked.application, asked.url)))
         }
         // What was refused has changed nothing, so that a person may do something else instead.
-        Ok(Some(why)) => {
+        Ok(Some(Misfit::Impossible(why))) => {
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             Ok(conductor.cannot(why))
+        }
+        Ok(Some(Misfit::Idle(found))) => {
+            context.note(Step::Refresh, ASKED, Value::Null).await?;
+            let cure = "give refresh (or migrate) the channel= whose newest revision that is, for Juju takes the images of a \
+                        channel's newest, whatever the revision; to move the database only, run rollback, then refresh \
+                        keep-release=true";
+            Err(Failure::operator("refresh the target application", found, cure).into())
         }
         Err(error @ Error::Refused { .. })
             if whole && matches!(error.reaction(), Reaction::Person | Reaction::Stop) =>
@@ -237,16 +269,32 @@ async fn send(
 }
 
 /// The calls of a refresh. Answers why the plan does not fit, before the application was touched.
-async fn switch(session: &Session, asked: &Asked, on_kubernetes: bool) -> Result<Option<String>, Error> {
-    let Asked { application, url, before, .. } = asked;
+async fn switch(
+    session: &Session,
+    asked: &Asked,
+    on_kubernetes: bool,
+    whether: Whether,
+) -> Result<Option<Misfit>, Error> {
+    let Asked { application, url, before, channel, .. } = asked;
     let origin = session.add_charm(url, &asked.origin).await?;
     let info = session.charm_info(url).await?;
     if on_kubernetes && session.charm_info(before).await?.meta.storage != info.meta.storage {
-        return Ok(Some(format!("{url} declares other storage than {before}, which Kubernetes does not allow")));
+        let why = format!("{url} declares other storage than {before}, which Kubernetes does not allow");
+        return Ok(Some(Misfit::Impossible(why)));
+    }
+    let changing = outstanding(session, asked, &origin, &info).await?;
+    let is_image = |meta: &ResourceMeta| meta.kind == IMAGE;
+    if whether == Whether::AnImageChanges
+        && info.meta.resources.values().any(is_image)
+        && !changing.iter().any(|resource| is_image(&resource.meta))
+    {
+        let found =
+            format!("with {url} of {channel} {application} would keep its image, and with it the source's release");
+        return Ok(Some(Misfit::Idle(found)));
     }
     let mut resource_ids = BTreeMap::new();
     let mut late = Vec::new();
-    for resource in outstanding(session, asked, &origin, &info).await? {
+    for resource in changing {
         match session.add_pending_resource(application, url, &origin, &resource).await {
             Ok(id) => drop(resource_ids.insert(resource.meta.name, id)),
             // 4.0 does not know yet what only the new charm declares.
@@ -304,7 +352,7 @@ async fn look(
             context.note(Step::Refresh, ASKED, Value::Null).await?;
             return Ok(Through::Guided);
         }
-        return send(context, conductor, login, asked, &status).await;
+        return send(context, conductor, login, asked, &status, Whether::Possible).await;
     }
     if noted::<String>(context, Step::Refresh, SENT).is_none() {
         // Whether the answer that did not come was a yes shows in what has changed.
@@ -314,7 +362,7 @@ async fn look(
         if Channel::read(&application.charm_channel) != Channel::read(&asked.channel)
             || !outstanding(session, asked, &origin, &info).await?.is_empty()
         {
-            return send(context, conductor, login, asked, &status).await;
+            return send(context, conductor, login, asked, &status, Whether::Possible).await;
         }
         context.note(Step::Refresh, SENT, json!(asked.url)).await?;
     }
@@ -338,12 +386,17 @@ fn settled(status: &FullStatus, asked: &Asked, shown: Shown) -> Result<Through, 
     Ok(match refreshed(status, &goal) {
         // A unit may rest on the old code for seconds: the new server, or none, is the proof.
         Settled::Yes if shown != Shown::No => Through::Done,
-        Settled::Yes if is_late(status, asked) => {
-            Through::Person(format!("{name} has {}, and still runs the source's release", asked.url), show())
-        }
+        Settled::Yes if has_lasted(status, asked, SHOWS_WITHIN) => Through::Person(
+            format!(
+                "{name} has {}, and still runs the source's release; to move the database only, run rollback, then refresh \
+                 keep-release=true",
+                asked.url
+            ),
+            show(),
+        ),
         Settled::Yes => Through::AtWork(format!("{name} has {}; its server is still the old one", asked.url)),
         Settled::Stuck(why) => Through::Person(format!("the refresh to {} stands still: {why}", asked.url), show()),
-        Settled::NotYet(why) if is_late(status, asked) => {
+        Settled::NotYet(why) if has_lasted(status, asked, SETTLES_WITHIN) => {
             let reason = format!("the refresh to {} has not settled for {SETTLES_WITHIN} s: {why}", asked.url);
             Through::Person(reason, show())
         }
@@ -351,8 +404,8 @@ fn settled(status: &FullStatus, asked: &Asked, shown: Shown) -> Result<Through, 
     })
 }
 
-fn is_late(status: &FullStatus, asked: &Asked) -> bool {
-    status.controller_timestamp.seconds_since(asked.at).is_some_and(|seconds| seconds > SETTLES_WITHIN)
+fn has_lasted(status: &FullStatus, asked: &Asked, limit: i64) -> bool {
+    status.controller_timestamp.seconds_since(asked.at).is_some_and(|seconds| seconds > limit)
 }
 
 #[cfg(test)]

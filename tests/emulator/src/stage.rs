@@ -261,20 +261,12 @@ impl Stage {
 
     /// Serves the controller's API over the coordinator's model, unless it is served.
     pub fn serve_api(&self) -> Result<Arc<Api>> {
-        self.controller.serve_api(self.model.name(), &controller_peer::Options::default())
+        serve_api(&self.controller, &self.model)
     }
 
-    /// Makes the user [`USER`] with a password and the access `write`, puts both into a secret, grants it to the
-    /// coordinator, and names it in `controller-credentials`: what README tells an operator to type. Serves the API
-    /// where it is not served yet.
+    /// [`give_credentials`] in the coordinator's model.
     pub fn give_credentials(&self) -> Result<Arc<Api>> {
-        let api = self.serve_api()?;
-        let password = random_hex(24);
-        api.set_user(USER, User::new(&password, Access::Write));
-        let secret = self.model.add_secret(CREDENTIALS, &[("username", USER), ("password", &password)])?;
-        self.model.grant_secret(&secret, "coordinator")?;
-        self.model.config("coordinator", &[("controller-credentials", &secret)])?;
-        Ok(api)
+        give_credentials(&self.controller, &self.model)
     }
 
     /// Every model, each once.
@@ -302,6 +294,23 @@ impl Stage {
     pub fn target_uri(&self) -> String {
         self.target.uri(&self.target_place.database())
     }
+}
+
+fn serve_api(controller: &Controller, model: &Model) -> Result<Arc<Api>> {
+    controller.serve_api(model.name(), &controller_peer::Options::default())
+}
+
+/// Makes the user [`USER`] with a password and the access `write`, puts both into a secret of this model, grants it to the
+/// coordinator there, and names it in `controller-credentials`: what README tells an operator to type. Serves the API
+/// where it is not served yet.
+pub fn give_credentials(controller: &Controller, model: &Model) -> Result<Arc<Api>> {
+    let api = serve_api(controller, model)?;
+    let password = random_hex(24);
+    api.set_user(USER, User::new(&password, Access::Write));
+    let secret = model.add_secret(CREDENTIALS, &[("username", USER), ("password", &password)])?;
+    model.grant_secret(&secret, "coordinator")?;
+    model.config("coordinator", &[("controller-credentials", &secret)])?;
+    Ok(api)
 }
 
 /// Clusters of the stage's own.
