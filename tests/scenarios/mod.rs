@@ -6,6 +6,7 @@ pub mod closing;
 mod controller;
 mod deleted_rows;
 mod faults;
+mod guided;
 pub mod hold;
 mod hydra;
 mod kills;
