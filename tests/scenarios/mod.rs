@@ -9,6 +9,7 @@ mod faults;
 mod guided;
 pub mod hold;
 mod hydra;
+mod interrupted;
 mod kills;
 mod leadership;
 mod lost_journal;
