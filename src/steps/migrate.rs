@@ -281,14 +281,15 @@ pub async fn must_restart(context: &mut Context<'_>) -> Result<Option<Answer>, F
         Kind::Kratos => through_controller::attempt(context, Work::Restart).await?.answer(context),
         Kind::Hydra => Err(None),
     };
-    let typed = || {
+    let typed = |why: Option<String>| {
+        let refused = why.map(|why| format!("; {why}")).unwrap_or_default();
         let reason = format!(
             "the target's server still runs as before a rollback or a rehearsal's end (release {version}) and could write; \
-             restart it, so that it finds its schema old and waits"
+             restart it, so that it finds its schema old and waits{refused}"
         );
         wait(reason, observe::restart_command(context))
     };
-    Ok(Some(through.unwrap_or_else(|_| typed())))
+    Ok(Some(through.unwrap_or_else(typed)))
 }
 
 /// The target may be opened only while its own server cannot write.

@@ -22,7 +22,7 @@ impl Printer for Printed {
 }
 
 /// Types a command as it was printed, with the coordinator's model as the current one.
-fn type_in(stage: &Stage, command: &str) {
+pub fn type_in(stage: &Stage, command: &str) {
     let words: Vec<String> = command.split(' ').skip(1).map(str::to_owned).collect();
     let mut current = stage.model.name().to_owned();
     let mut printed = Printed::default();

@@ -74,16 +74,17 @@ async fn starts_later(context: &mut Context<'_>, to: &str) -> Answer {
         Kind::Kratos => through_controller::attempt(context, Work::Wake).await?.answer(context),
         Kind::Hydra => Err(None),
     };
-    if let Ok(answer) = woken {
-        return answer;
-    }
+    let refused = match woken {
+        Ok(answer) => return answer,
+        Err(why) => why.map(|why| format!("; {why}")).unwrap_or_default(),
+    };
     let target = &context.applications.target;
     let name = &target.name;
     let cut_off = migrate::perhaps_cut_off(context, to);
     match context.app().kind {
         Kind::Kratos => wait(
             format!(
-                "the target application {name} starts its server at its next hook (update-status at the latest){cut_off}"
+                "the target application {name} starts its server at its next hook (update-status at the latest){refused}{cut_off}"
             ),
             "",
         ),

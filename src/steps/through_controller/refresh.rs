@@ -64,6 +64,24 @@ pub(super) async fn refresh(
     }
 }
 
+/// What a person does for a local charm, which plain `juju refresh` does not take: from its next file, or from Charmhub.
+fn by_its_file(context: &Context<'_>, url: &str, shown: Shown) -> Through {
+    if shown != Shown::No {
+        return Through::Guided;
+    }
+    let (name, channel) = (&context.applications.target.name, &context.request.channel);
+    let from_file = format!("juju refresh {name} --path=<charm file> --resource {IMAGE}=<image>");
+    let reason = format!("{name} has a local charm, {url}, and only charms of Charmhub are refreshed from here");
+    match channel.as_str() {
+        "" => Through::Person(reason, from_file),
+        channel => {
+            let charm = without_revision(url).rsplit([':', '/']).next().unwrap_or_default();
+            let switch = format!("juju refresh {name} --switch ch:{charm} --channel {channel}");
+            Through::Person(format!("{reason}; to stay with a local one run {from_file} instead"), switch)
+        }
+    }
+}
+
 fn wish(context: &Context<'_>) -> (String, u64) {
     (context.request.channel.clone(), context.request.revision)
 }
@@ -101,7 +119,8 @@ async fn begin(
     shown: Shown,
 ) -> Result<Through, Stop> {
     let name = context.applications.target.name.clone();
-    let status = conductor.status(login).await?;
+    // A person may have refreshed it just now: what was seen before that would be asked for once more.
+    let status = conductor.status_now(login).await?;
     let Some(application) = status.applications.get(&name) else {
         return Ok(conductor.cannot(format!("the application {name} is not in this model")));
     };
@@ -117,8 +136,7 @@ async fn begin(
     }
     let now = session.charm_url_origin(&name).await?;
     if now.origin.source != "charm-hub" {
-        let why = format!("{name} has a local charm, {}, and only charms of Charmhub are refreshed from here", now.url);
-        return Ok(conductor.cannot(why));
+        return Ok(by_its_file(context, &now.url, shown));
     }
     if now.origin.is_unfinished() {
         return Ok(Through::AtWork(format!("before the refresh: the charm of {name} is still being downloaded")));

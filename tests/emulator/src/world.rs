@@ -149,6 +149,8 @@ pub(crate) struct Application {
     pub charm: CharmFiles,
     pub code: Code,
     pub charm_revision: u64,
+    /// The charm was uploaded; Charmhub may have it, too.
+    pub local: bool,
     pub channel: String,
     /// What Charmhub has of its charm.
     pub published: Vec<Published>,

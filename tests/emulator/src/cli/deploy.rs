@@ -65,7 +65,12 @@ impl Call<'_> {
         };
         let channel = self.arguments.value("channel").map(str::to_owned);
         let revision = self.arguments.number("revision")?;
-        self.model.refresh(&application, folder.as_deref(), channel.as_deref(), revision)?;
+        match self.arguments.value("switch") {
+            Some(_) if folder.is_some() => bail!("--switch and --path are mutually exclusive"),
+            Some(_) if revision.is_some() => bail!("--switch and --revision are mutually exclusive"),
+            Some(charm) => self.model.switch(&application, charm, channel.as_deref())?,
+            None => self.model.refresh(&application, folder.as_deref(), channel.as_deref(), revision)?,
+        }
         self.out(&format!("Added charm to the model; \"{application}\" is being refreshed\n"))?;
         Ok(0)
     }

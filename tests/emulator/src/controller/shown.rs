@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::charm::Role;
 use crate::native::Published;
-use crate::world::{Application, Code, End, Life, Model, Relation, Running, Status, Task, Unit, World};
+use crate::world::{Application, End, Life, Model, Relation, Running, Status, Task, Unit, World};
 
 /// The resource that holds a workload's image.
 pub const IMAGE: &str = "oci-image";
@@ -35,9 +35,9 @@ fn status(status: &Status) -> api::Status {
 
 fn url(application: &Application) -> String {
     let (name, revision) = (&application.charm.name, application.charm_revision);
-    match application.code {
-        Code::Process(_) => format!("local:{name}-{revision}"),
-        Code::Native(_) => of_charmhub(application, revision),
+    match application.local {
+        true => format!("local:{name}-{revision}"),
+        false => of_charmhub(application, revision),
     }
 }
 
@@ -51,7 +51,7 @@ fn origin(view: &View<'_>, name: &str, application: &Application) -> Value {
     let base = json!({"name": "ubuntu", "channel": format!("{BASE}/stable")});
     let mut origin =
         json!({"type": "charm", "revision": application.charm_revision, "architecture": "amd64", "base": base});
-    if let Code::Process(_) = application.code {
+    if application.local {
         origin["source"] = json!("local");
         origin["id"] = json!("");
         return origin;

@@ -72,6 +72,7 @@ impl Model {
         };
         let new = Application {
             charm: files,
+            local: matches!(code, Code::Process(_)),
             code,
             charm_revision: options.revision.or(deployed.map(|it| it.revision)).unwrap_or(0),
             channel: options.channel.clone().or(deployed.map(|it| it.channel.clone())).unwrap_or_default(),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::Model;
 use crate::agent::{self, deploy};
-use crate::world::{Life, Unit, UnitKey, World};
+use crate::world::{Life, Status, Unit, UnitKey, World};
 
 impl Model {
     /// Takes a unit away: departed and broken, stop, remove.
@@ -70,6 +70,17 @@ impl Model {
             old.leader_elected = false;
         }
         application.leader = Some(key.number);
+        drop(world);
+        self.shared.ring();
+        Ok(())
+    }
+
+    /// The unit's agent shows as lost until it begins something again; a gate keeps it from that.
+    pub fn lose_agent(&self, unit: &str) -> Result<()> {
+        let key = self.key(unit)?;
+        let mut world = self.shared.lock();
+        let found = world.unit_mut(&key).with_context(|| format!("unit {unit:?} not found"))?;
+        found.agent = Status::new("lost", "agent is not communicating with the server");
         drop(world);
         self.shared.ring();
         Ok(())

@@ -11,6 +11,21 @@ use crate::native::Published;
 use crate::world::{Application, Code, World};
 
 impl Model {
+    /// The application's charm is one that was uploaded from now on (`juju refresh --path`): what Charmhub has under this
+    /// revision. Native charms only.
+    pub fn upload(&self, application: &str, revision: u64) -> Result<()> {
+        self.refresh_to(application, None, None, Some(revision), Some(true))
+    }
+
+    /// Charmhub's charm instead of the one that was uploaded (`juju refresh --switch`).
+    pub fn switch(&self, application: &str, charm: &str, channel: Option<&str>) -> Result<()> {
+        let known = self.shared.lock().application_of(&self.name, application)?.charm.name.clone();
+        if charm.trim_start_matches("ch:") != known {
+            bail!("cannot refresh {application:?}: it is {known}, and {charm} is not");
+        }
+        self.refresh_to(application, None, channel, None, Some(false))
+    }
+
     /// Refreshes a charm: from a folder for charm processes, by channel and
     /// revision for native ones.
     pub fn refresh(
@@ -20,17 +35,32 @@ impl Model {
         channel: Option<&str>,
         revision: Option<u64>,
     ) -> Result<()> {
-        let (code, current, published) = {
+        self.refresh_to(application, folder, channel, revision, None)
+    }
+
+    /// The same, and the charm becomes a local one, or one of Charmhub.
+    fn refresh_to(
+        &self,
+        application: &str,
+        folder: Option<&Path>,
+        channel: Option<&str>,
+        revision: Option<u64>,
+        becomes_local: Option<bool>,
+    ) -> Result<()> {
+        let (code, local, current, published) = {
             let world = self.shared.lock();
             let known = world.model(&self.name).and_then(|model| model.applications.get(application));
             let known = known.with_context(|| format!("application {application:?} not found"))?;
-            (known.code.clone(), known.charm_revision, known.published.clone())
+            (known.code.clone(), known.local, known.charm_revision, known.published.clone())
         };
         let chosen = Published::newest(&published, channel, revision);
         let next = revision.or(chosen.map(|chosen| chosen.revision)).unwrap_or(current + 1);
         let (files, code) = match (code, folder) {
             (Code::Process(_), Some(folder)) => self.store(folder, application, next)?,
-            (Code::Process(_), None) => bail!("cannot refresh {application:?}: it is a local charm; give --path"),
+            (_, None) if local && becomes_local.is_none() => {
+                bail!("refreshing a local charm requires either --path or --switch")
+            }
+            (Code::Process(_), None) => bail!("cannot refresh {application:?}: it has no other charm"),
             (Code::Native(_), Some(_)) => {
                 bail!("cannot refresh {application:?} from a folder: it is a charm of the store")
             }
@@ -48,6 +78,7 @@ impl Model {
         known.charm = files;
         known.code = code;
         known.charm_revision = next;
+        known.local = becomes_local.unwrap_or(local);
         known.image = chosen.map(|chosen| chosen.image).or(known.image);
         // It runs already.
         known.image_pending = false;
@@ -65,8 +96,8 @@ impl Model {
     pub(crate) fn set_charm(&self, application: &str, revision: u64, channel: &str, image: Option<u64>) -> Result<()> {
         let mut world = self.shared.lock();
         let known = world.application_of(&self.name, application)?;
-        let (process, other) = (matches!(known.code, Code::Process(_)), known.charm_revision != revision);
-        if process && other {
+        let other = known.charm_revision != revision;
+        if known.local && other {
             bail!("cannot refresh {application:?}: nobody has uploaded revision {revision} of its charm");
         }
         let restarts = known.set_image(image)?;

@@ -1,0 +1,88 @@
+//! With credentials, where the controller cannot be asked for a step: it is typed by a person, and that is said in the
+//! action's answer and in `juju status`.
+
+use super::controller::{given, migrate, modest};
+use super::models::type_in;
+use super::rig::{self, End};
+use super::story::expect;
+use emulator::stage::Models;
+
+#[test]
+fn a_local_charm_is_refreshed_from_charmhub_by_hand() {
+    let (stage, api) = given("local");
+    let model = &stage.model;
+    model.upload("kratos-new", 383).unwrap();
+    model.wait_idle(rig::SOON).unwrap();
+    let asked = expect(model, "refresh", &[("channel", "0.4/stable"), ("wait", "60")], "waiting");
+    let says = "kratos-new has a local charm, local:kratos-383, and only charms of Charmhub are refreshed from here";
+    assert!(asked.result("message").contains(says), "{asked:?}");
+    let typed = "juju refresh kratos-new --switch ch:kratos --channel 0.4/stable";
+    assert_eq!(asked.result("next"), typed);
+    model.update_status("coordinator/0").unwrap();
+    let (_, shown) = rig::status_says(model, "coordinator/0", "has a local charm");
+    assert!(shown.contains(typed), "{shown}");
+    // Plain refresh, as for a charm of Charmhub, is refused by Juju itself.
+    let refused = model.refresh("kratos-new", None, Some("0.4/stable"), None).unwrap_err();
+    assert!(refused.to_string().contains("requires either --path or --switch"), "{refused:#}");
+    type_in(&stage, typed);
+    expect(model, "refresh", &[("channel", "0.4/stable"), ("wait", "60")], "done");
+    assert_eq!(api.times_done("Application.SetCharm"), 0);
+    modest(&api);
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
+}
+
+#[test]
+fn a_local_charm_that_a_person_refreshes_is_migrated_through_the_controller() {
+    let (stage, api) = given("local-file");
+    let model = &stage.model;
+    model.upload("kratos-new", 383).unwrap();
+    model.wait_idle(rig::SOON).unwrap();
+    let asked = expect(model, "migrate", &[("wait", "60")], "waiting");
+    assert_eq!(asked.result("next"), "juju refresh kratos-new --path=<charm file> --resource oci-image=<image>");
+    model.upload("kratos-new", 500).unwrap();
+    let migrated = migrate(&stage);
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
+    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), (0, 1));
+    assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
+    modest(&api);
+    rig::consumer_uses(&stage, &stage.kratos_new);
+    rig::close(&stage, End::Target);
+}
+
+#[test]
+fn a_target_in_another_model_is_refreshed_and_migrated_by_hand() {
+    let models = Models { source: "iam", coordinator: "iam", target: "iam-new", kratos_offers: true };
+    let stage = rig::stage_across("another-model", models, 14, 16);
+    let model = &stage.model;
+    stage.place_coordinator(1).unwrap();
+    rig::status_says(model, "coordinator/0", "set the option target-application");
+    model.config("coordinator", &[("target-application", "kratos")]).unwrap();
+    let api = stage.give_credentials().unwrap();
+    rig::status_says(model, "coordinator/0", "ready");
+    let says = "the coordinator may not change the model iam-new, in which kratos is";
+    for (action, parameters, begins) in [
+        (
+            "refresh",
+            [("channel", "0.4/stable"), ("wait", "60")].as_slice(),
+            "juju refresh -m iam-new kratos --channel ",
+        ),
+        ("run-migration", &[("wait", "120")], "juju run -m iam-new kratos/leader run-migration timeout="),
+    ] {
+        let asked = expect(model, action, parameters, "waiting");
+        let next = asked.result("next");
+        assert!(asked.result("message").contains(says) && next.starts_with(begins), "{asked:?}");
+        model.update_status("coordinator/0").unwrap();
+        let (_, shown) = rig::status_says(model, "coordinator/0", says);
+        assert!(shown.contains(&next), "{shown}");
+        type_in(&stage, &next);
+        if action == "refresh" {
+            rig::follow(&stage);
+        }
+    }
+    expect(model, "run-migration", &[("wait", "120")], "done");
+    expect(model, "cut-over", &[("wait", "120")], "done");
+    rig::consumer_uses(&stage, &stage.kratos_new);
+    assert_eq!(api.changes(), Vec::<String>::new());
+    rig::close(&stage, End::Target);
+}
