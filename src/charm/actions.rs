@@ -403,7 +403,7 @@ async fn check(desk: &Desk<'_>, state: &State) -> Reply {
 
 /// The commands for what is not related yet, with the names that the model shows in place of `<…>`.
 async fn propose(desk: &Desk<'_>, reply: Reply) -> Reply {
-    if !reply.next.contains('<') {
+    if !(reply.next.starts_with("juju integrate ") && reply.next.contains('<')) {
         return reply;
     }
     let commands =

@@ -4,6 +4,7 @@ use super::config::{BadOption, Config};
 use super::credentials::Controller;
 use super::event::Context;
 use super::memory::Memory;
+use super::relations::identity::is_anonymous;
 use super::relations::{Access, Identity, Mistake, RelationsFacts, Side};
 use crate::apps::{App, HYDRA};
 use crate::juju::{HookToolError, HookTools};
@@ -196,6 +197,7 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
         let names = info.names(side, application, None).ok();
         Application {
             name: names.as_ref().map_or_else(|| info.application.clone(), |names| names.application.clone()),
+            called: if is_anonymous(&info.application) { String::new() } else { info.application.clone() },
             model: names.filter(|names| names.model != context.model_name).map(|names| names.model),
             admin_endpoint: info.admin_endpoint().to_owned(),
             public_endpoint: info.public_endpoint().to_owned(),

@@ -165,7 +165,12 @@ fn meanwhile(view: &View<'_>) -> String {
         return String::new();
     }
     let waited = progress.waiting.as_ref().filter(|_| state.request.is_some()).map_or("", |waiting| &waiting.next);
-    next(lease(view, progress), waited)
+    next(lease(view, progress), &one_line(view, waited))
+}
+
+/// A status has one line: what takes several commands is shown by `show`.
+fn one_line(view: &View<'_>, commands: &str) -> String {
+    if commands.contains('\n') { command(view, "show") } else { commands.to_owned() }
 }
 
 /// While a request is worked on.
@@ -173,7 +178,10 @@ fn working(view: &View<'_>, state: &State, progress: &Progress) -> (StatusKind, 
     if let Some(waiting) = &progress.waiting {
         return match waiting.next.as_str() {
             "" => (StatusKind::Waiting, format!("{}{}", waiting.reason, lease(view, progress))),
-            command => (StatusKind::Blocked, next(format!("{}{}", waiting.reason, lease(view, progress)), command)),
+            commands => {
+                let message = format!("{}{}", waiting.reason, lease(view, progress));
+                (StatusKind::Blocked, next(message, &one_line(view, commands)))
+            }
         };
     }
     if let Some(trouble) = &progress.trouble {

@@ -104,6 +104,8 @@ pub struct Applications {
 pub struct Application {
     /// The Juju application's name.
     pub name: String,
+    /// What our model calls it, which differs where it lives in another; empty where it has no name here.
+    pub called: String,
     /// Its model's name when it is another than ours; commands then carry `-m`.
     pub model: Option<String>,
     /// The admin API's URL; empty while the relation gives none.

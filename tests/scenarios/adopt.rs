@@ -35,7 +35,7 @@ fn adopt(model: &Model, parameters: &[(&str, &str)]) -> ActionResult {
     last
 }
 
-fn done(model: &Model, parameters: &[(&str, &str)], says: &str) {
+pub fn done(model: &Model, parameters: &[(&str, &str)], says: &str) {
     let adopted = adopt(model, parameters);
     assert_eq!(adopted.result("outcome"), "done", "{adopted:?}\n{}", model.unit_log("coordinator/0"));
     assert!(adopted.result("message").contains(says), "{adopted:?}");

@@ -107,6 +107,8 @@ fn without_credentials_a_gate_waits_for_a_persons_word() {
     assert_eq!(word, "juju run coordinator/leader back-up side=source taken=true");
     let (status, said) = rig::status_says(model, "coordinator/0", "a backup of the source is wanted");
     assert_eq!(status, "blocked", "{said}");
+    assert!(said.ends_with("; next: juju run coordinator/leader show"), "{said}");
+    assert_eq!(expect(model, "show", &[], "done").result("next"), waits.result("next"));
     expect(model, "back-up", &[("side", "source"), ("taken", "true")], "done");
     rig::follow(&stage);
     expect(model, "rollback", &[], "done");

@@ -3,9 +3,10 @@
 
 use super::rig::{self, End};
 use super::story::expect;
-use emulator::ActionResult;
 use emulator::cli::{Printer, execute};
+use emulator::neighbours::Consumer;
 use emulator::stage::{Models, Stage};
+use emulator::{ActionResult, Charm};
 
 #[derive(Default)]
 struct Printed(String);
@@ -68,6 +69,31 @@ fn play(stage: &Stage, flag: &str, retired: &[&str]) {
     }
     stage.models().iter().for_each(rig::no_hook_failed);
     rig::consumer_uses(stage, &stage.kratos_new);
+}
+
+#[test]
+fn a_consumer_here_of_a_source_elsewhere_is_adopted_by_the_name_that_it_has_here() {
+    let models = Models { source: "iam", coordinator: "moving", target: "moving", kratos_offers: true };
+    let stage = rig::stage_across("apart-adopt", models, 14, 16);
+    stage.place_coordinator(1).unwrap();
+    let model = &stage.model;
+    model.config("coordinator", &[("source-application", "kratos")]).unwrap();
+    let (portal, itself) = ("portal:kratos-info", "kratos-source:kratos-info");
+    let consumer = Consumer::new();
+    let seen = consumer.view();
+    model.deploy(Charm::Native(Box::new(consumer)), "portal").unwrap();
+    model.integrate(portal, itself).unwrap();
+    model.wait_idle(rig::SOON).unwrap();
+    stage.give_credentials().unwrap();
+    let report = expect(model, "preflight", &[], "done").result("report");
+    let typed = "juju remove-relation portal:kratos-info kratos-source:kratos-info";
+    assert!(report.contains(typed), "{report}");
+    super::adopt::done(model, &[], "portal:kratos-info take their address from here now");
+    let uses = stage.kratos.ports().admin_url();
+    let told = |_: &emulator::Model| seen.current().is_some_and(|found| found.admin_endpoint == uses);
+    model.wait_until("the consumer to be told", rig::SOON, told).unwrap();
+    // The peer integrates with no application of another model, so undo is not played here.
+    rig::close(&stage, End::Source);
 }
 
 #[test]

@@ -23,8 +23,8 @@ pub(super) fn consumers(facts: &Facts) -> Judgement {
         return good("who takes the source's address from itself is only seen with controller-credentials");
     };
     let (source, ours) = (&facts.look.ends.source_identity, &facts.look.coordinator);
-    if !source.here {
-        return good("who takes the source's address from itself was not looked for: it is in another model");
+    if source.name.is_empty() {
+        return good("who takes the source's address from itself was not looked for: it has no name in this model");
     }
     let endpoint = facts.look.app.consumers_endpoint;
     let provider = format!("{}:{endpoint}", source.name);

@@ -135,7 +135,10 @@ fn provider(context: &Context<'_>, side: Side) -> String {
         Side::Source => &context.applications.source,
         Side::Target => &context.applications.target,
     };
-    format!("{}:{}", application.name, context.app().consumers_endpoint)
+    // Where a run keeps what is not related any more, its own name is known.
+    let here = application.called.is_empty() && application.model.is_none();
+    let name = if here { &application.name } else { &application.called };
+    format!("{name}:{}", context.app().consumers_endpoint)
 }
 
 fn ours(context: &Context<'_>) -> String {
@@ -184,8 +187,8 @@ async fn hindrance(
     for one in wanted(context, status, back) {
         for end in [&one.consumer, &one.from, &one.to] {
             let application = end.split(':').next().unwrap_or_default();
-            // We ourselves are at work while our own action runs.
-            if application == context.applications.coordinator {
+            // We ourselves are at work while our own action runs; one of another model is not seen.
+            if application == context.applications.coordinator || !status.applications.contains_key(application) {
                 continue;
             }
             match resting(status, application, &FINE) {

@@ -129,8 +129,8 @@ impl Work {
         let target = &context.applications.target;
         if let Work::Adopt { .. } = self {
             let source = &context.applications.source;
-            let apart = source.model.as_ref().map(|model| format!("{} is in the model {model}", source.name));
-            return apart.or_else(|| source.name.is_empty().then(|| "the source application has no name".to_owned()));
+            let nameless = source.called.is_empty() && (source.name.is_empty() || source.model.is_some());
+            return nameless.then(|| "the source application has no name in this model".to_owned());
         }
         if let Work::BackUp { side, .. } = self {
             let unknown = || format!("the PostgreSQL application of the {} is not known by a name here", side.name());
