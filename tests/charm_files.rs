@@ -166,7 +166,7 @@ fn actions_are_the_promised_ones() {
         ("rehearse", &[("channel", ""), ("revision", ""), ("again", "false"), ("wait", "0")]),
         ("rollback", &[("wait", "600")]),
         ("finalize", &[("keep-source-fenced", "true"), ("accept-unverified", "false")]),
-        ("adopt", &[("undo", "false"), ("wait", "0")]),
+        ("adopt", &[("undo", "false")]),
         (
             "upgrade-in-place",
             &[

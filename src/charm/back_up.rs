@@ -109,13 +109,8 @@ fn ended(desk: &Desk<'_>, side: Side, kind: BackUpKind, state: &State) -> Reply 
     }
 }
 
-/// A person's word that there is one.
+/// A person's word that there is one, whatever is known of another: that may hang on a unit that is gone.
 async fn taken(desk: &Desk<'_>, side: Side, journal: &mut Journal) -> Reply {
-    let under_way = BackUp::known(&journal.state, side).filter(BackUp::is_under_way);
-    if let Some(known) = under_way {
-        let sentence = format!("cannot take that word: {} makes a backup just now; run back-up without it", known.unit);
-        return Reply::refused(sentence, desk.command(&again(side, known.kind)));
-    }
     let told = BackUp { request: journal.state.request_seq, ended: Some(Ended::default()), ..BackUp::default() };
     let record = Record::Errand { name: back_up_name(side).to_owned(), value: json!(told) };
     match journal.append(desk.gathered, &record).await {

@@ -120,7 +120,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 16] = [
             Parameter { name: "accept-unverified", form: Form::Flag { default: false } },
         ],
     ),
-    ("adopt", &[Parameter { name: "undo", form: Form::Flag { default: false } }, wait(DAY, 0)]),
+    ("adopt", &[Parameter { name: "undo", form: Form::Flag { default: false } }]),
     (
         "upgrade-in-place",
         &[

@@ -9,7 +9,7 @@ use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
 use crate::steps::refresh::UNSEEN;
-use crate::steps::through_controller::moved;
+use crate::steps::through_controller::{between, moved};
 use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -163,6 +163,12 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal, traffic: &Traffi
     {
         message = format!("{message}: {}", rehearsed.describe(run.order, traffic));
         more.extend(rehearsed.figures(run.order, traffic));
+    }
+    // A move of consumers that a rollback took the place of.
+    if let Some((consumer, _)) = between(state) {
+        let next = desk.command("adopt");
+        message = format!("{message}; mind: {consumer} is between two relations, as adopt left it");
+        return Reply { outcome: "done", message, next, more };
     }
     Reply { outcome: "done", message, next: desk.next(plan::usual_next(state)), more }
 }

@@ -217,7 +217,7 @@ pub fn admit(action: &str, goal: Goal, state: &State) -> Result<(), Refusal> {
     }
     // A consumer may be between two relations.
     if state.request.as_ref().is_some_and(|request| request.goal == Goal::Adopted)
-        && !matches!(goal, Goal::Adopted | Goal::RolledBack)
+        && !(goal == Goal::Adopted || (goal == Goal::RolledBack && run.is_some()))
     {
         return refuse("consumers are being moved", "adopt");
     }

@@ -3,6 +3,7 @@
 use super::context::{Answer, Context, Outcome, wait};
 use super::through_controller::{BackUp, BackUpKind, Through, Work, attempt};
 use crate::migration::{BackupGates, Failure, Order, Run, Side, Step};
+use serde_json::Value;
 use std::time::Duration;
 
 /// A backup of the source that was made this long before a run's begin is new enough for it, in milliseconds.
@@ -29,20 +30,20 @@ fn due(step: Step, run: &Run, gates: BackupGates) -> Option<(Side, i64)> {
     }
 }
 
-/// The answer of a step that has to wait for a backup; `None` when it need not.
+/// Whether the backup stands that a step must have before it begins: done when it does, or none is wanted.
 ///
 /// # Errors
 /// The journal's; a backup that failed.
-pub async fn gate(step: Step, context: &mut Context<'_>) -> Result<Option<Answer>, Failure> {
-    let Some((side, since)) = due(step, context.run()?, context.settings().backup_gates) else { return Ok(None) };
+pub async fn gate(step: Step, context: &mut Context<'_>) -> Answer {
+    let stands = Ok(Outcome::Done(Value::Null));
+    let Some((side, since)) = due(step, context.run()?, context.settings().backup_gates) else { return stands };
     let known = BackUp::known(context.state, side);
     if known.as_ref().is_some_and(|known| known.stands() && known.begun >= since) {
-        return Ok(None);
+        return stands;
     }
-    let failed = known.as_ref().and_then(|known| known.ended.as_ref()?.failure.clone().map(|why| (why, known.request)));
-    let again = context.command(&context.request.again(&context.request.action));
-    if let Some((why, request)) = failed.filter(|(_, request)| *request >= context.state.request_seq) {
-        log::debug!("the backup that request {request} wanted failed");
+    let failed = known.as_ref().filter(|known| known.request >= context.state.request_seq);
+    if let Some(why) = failed.and_then(|known| known.ended.as_ref()?.failure.clone()) {
+        let again = context.command(&context.request.again(&context.request.action));
         let cure = format!("mend that, then run {again}, or set backup-gates=off");
         return Err(Failure::operator(format!("{} without a backup", step.describe()), why, cure));
     }
@@ -50,15 +51,15 @@ pub async fn gate(step: Step, context: &mut Context<'_>) -> Result<Option<Answer
     let why = match attempt(context, Work::BackUp { side, kind: BackUpKind::Full, begin }).await? {
         Through::AtWork(text) => {
             context.progress.say(format!("before the next step: {text}"));
-            return Ok(Some(Ok(Outcome::Again(Duration::from_secs(1)))));
+            return Ok(Outcome::Again(Duration::from_secs(1)));
         }
-        Through::Done => return Ok(Some(Ok(Outcome::Again(Duration::ZERO)))),
-        Through::Person(reason, next) => return Ok(Some(wait(reason, next))),
+        Through::Done => return Ok(Outcome::Again(Duration::ZERO)),
+        Through::Person(reason, next) => return wait(reason, next),
         Through::Guided => String::new(),
         Through::Cannot(why) => format!("; {why}"),
     };
     let reason = format!("a backup of the {} is wanted before the next step ({}){why}", side.name(), step.describe());
-    Ok(Some(wait(reason, by_hand(context, side))))
+    wait(reason, by_hand(context, side))
 }
 
 /// What a person types where the controller is not asked.

@@ -57,9 +57,6 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
     if context.run()?.is_in_place() {
         return in_place::perform(step, context).await;
     }
-    if let Some(answer) = back_up::gate(step, context).await? {
-        return answer;
-    }
     match step {
         Step::Preflight => begin::check(context).await,
         Step::Prepare => prepare::perform(context).await,

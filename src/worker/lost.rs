@@ -66,18 +66,10 @@ impl<'a> Turn<'a> {
             Some(mut context) => steps::in_place::back(&mut context).await,
             None => Ok(Outcome::Again(LOOK)),
         };
-        match answer {
-            Ok(Outcome::Done(_)) => self.record(state, Record::RollbackStarted).await.map(|()| Duration::ZERO),
-            Ok(Outcome::Again(pause)) => {
-                self.goes_on(None, trouble);
-                Ok(pause)
-            }
-            Ok(Outcome::Wait(waiting)) => {
-                self.goes_on(Some(waiting), trouble);
-                Ok(LOOK)
-            }
-            Err(failure) => self.failed(state, None, failure, trouble).await,
+        if let Some(pause) = self.beside(answer, state, trouble).await? {
+            return Ok(pause);
         }
+        self.record(state, Record::RollbackStarted).await.map(|()| Duration::ZERO)
     }
 
     /// The journal begins anew.

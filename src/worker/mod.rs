@@ -2,7 +2,7 @@
 //! advisory lock in the journal's database; killed at any time without harm, because it goes on
 //! from what is true in the databases.
 
-mod adopt;
+mod beside;
 pub mod control;
 mod lost;
 mod trouble;
@@ -305,6 +305,11 @@ impl<'a> Turn<'a> {
     ) -> Result<Duration, Failure> {
         let begun = state.active().is_some_and(|run| run.status(step) == Status::Doing);
         if !begun {
+            // A step that waits for a backup has not begun.
+            let gate = self.run(false, state, live, |context| Box::pin(steps::back_up::gate(step, context))).await?;
+            if let Some(pause) = self.beside(gate, state, trouble).await? {
+                return Ok(pause);
+            }
             self.sink.update(|p| {
                 *p = Progress { lag_bytes: p.lag_bytes, lease_until: p.lease_until, ..Progress::default() }
             });

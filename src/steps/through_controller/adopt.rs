@@ -70,7 +70,13 @@ pub async fn adopt(context: &mut Context<'_>) -> Answer {
         }
         Through::Person(reason, next) => wait(reason, next),
         Through::Guided => Err(cannot(context, "controller-credentials are not set", "move them by hand")),
-        Through::Cannot(why) => Err(cannot(context, why, "mend that and run it again, or move them by hand")),
+        Through::Cannot(why) => match between(context.state) {
+            // Nobody else knows of one that has no relation.
+            Some((consumer, to)) => {
+                wait(format!("{consumer} is between two relations: {why}"), format!("juju integrate {consumer} {to}"))
+            }
+            None => Err(cannot(context, why, "mend that and run it again, or move them by hand")),
+        },
     }
 }
 
@@ -82,13 +88,23 @@ fn cannot(context: &Context<'_>, why: impl std::fmt::Display, cure: &str) -> Fai
         "for each that juju status --relations shows beside {from}, juju remove-relation <consumer>:{endpoint} {from} and then \
          juju integrate <consumer>:{endpoint} {to}"
     );
-    Failure::operator("move the consumers", why, format!("{cure}: {by_hand}")).cured_by("preflight")
+    let half = between(context.state)
+        .map(|(consumer, to)| format!("; {consumer} is between two relations: juju integrate {consumer} {to}"));
+    let found = format!("{why}{}", half.unwrap_or_default());
+    Failure::operator("move the consumers", found, format!("{cure}: {by_hand}"))
+        .cured_by(context.request.again("adopt"))
 }
 
 /// The consumers that were moved last.
 pub fn moved(state: &State) -> Vec<String> {
     let known = known(state).filter(|adoption| adoption.request == state.request_seq);
     known.unwrap_or_default().moves.into_iter().map(|one| one.consumer).collect()
+}
+
+/// A consumer whose old relation went, or goes, and whose new one is not there yet, and where that leads.
+pub fn between(state: &State) -> Option<(String, String)> {
+    let one = known(state)?.moves.into_iter().find(|one| one.removing && !one.done)?;
+    Some((one.consumer, if one.refused.is_some() { one.from } else { one.to }))
 }
 
 fn known(state: &State) -> Option<Adoption> {
@@ -213,18 +229,6 @@ async fn step(
     if let Some(why) = one.refused.clone() {
         return take_back(context, conductor, login, status, (adoption, place, &why)).await;
     }
-    if relation_between(status, &consumer, &to).is_some() {
-        return Ok(match related(status, &consumer, &to) {
-            Settled::Yes => {
-                log::info!("{consumer} is related to {to}");
-                adoption.moves[place].done = true;
-                keep(context, adoption).await?;
-                Through::AtWork(format!("{consumer} was moved to {to}"))
-            }
-            Settled::NotYet(why) => Through::AtWork(format!("{consumer} is moved to {to}: {why}")),
-            Settled::Stuck(why) => Through::Person(why, "juju status --relations".to_owned()),
-        });
-    }
     if status.relations.iter().any(|found| found.id == relation) {
         if !one.removing {
             adoption.moves[place].removing = true;
@@ -239,6 +243,18 @@ async fn step(
             conductor.removed(relation);
         }
         return Ok(Through::AtWork(format!("the relation of {consumer} with {from} goes")));
+    }
+    if relation_between(status, &consumer, &to).is_some() {
+        return Ok(match related(status, &consumer, &to) {
+            Settled::Yes => {
+                log::info!("{consumer} is related to {to}");
+                adoption.moves[place].done = true;
+                keep(context, adoption).await?;
+                Through::AtWork(format!("{consumer} was moved to {to}"))
+            }
+            Settled::NotYet(why) => Through::AtWork(format!("{consumer} is moved to {to}: {why}")),
+            Settled::Stuck(why) => Through::Person(why, "juju status --relations".to_owned()),
+        });
     }
     if !one.making {
         adoption.moves[place].making = true;

@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::action::{left_by, said};
 use super::{Conductor, FINE, Stop, Through};
 use crate::controller::settled::{Settled, resting};
-use crate::controller::{FullStatus, Scalar, Task, TaskStatus, Time};
+use crate::controller::{Code, FullStatus, Reaction, Scalar, Task, TaskStatus, Time};
 use crate::controller::{ModelLogin, Session};
 use crate::migration::{Failure, Side, State};
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,8 @@ impl BackUp {
     pub fn known(state: &State, side: Side) -> Option<Self> {
         let errand = state.errands.get(name(side))?;
         let known: Self = serde_json::from_value(errand.value.clone()).ok()?;
-        // A person's word counts from when it was given.
-        Some(if known.unit.is_empty() { Self { begun: errand.at, ..known } } else { known })
+        // Asked for just now; and a person's word counts from when it was given.
+        Some(if known.begun == 0 { Self { begun: errand.at, ..known } } else { known })
     }
 
     /// True once it ended well.
@@ -190,7 +190,13 @@ async fn send(
     wanted: BackUp,
 ) -> Result<Through, Stop> {
     let parameters = BTreeMap::from([("type".to_owned(), Scalar::Text(wanted.kind.name().to_owned()))]);
-    let enqueued = conductor.session(login).await?.enqueue(&wanted.unit, CREATE, &parameters).await?;
+    let enqueued = match conductor.session(login).await?.enqueue(&wanted.unit, CREATE, &parameters).await {
+        Ok(enqueued) => enqueued,
+        Err(error) if error.reaction() == Reaction::Stop => {
+            return end(context, side, wanted, Ended { failure: Some(error.to_string()), backup: None }).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     let sent = BackUp { task: Some(enqueued.task), ..wanted };
     keep(context, side, &sent).await?;
     Ok(at_work(&sent))
@@ -213,7 +219,14 @@ async fn follow(
     known: BackUp,
 ) -> Result<Through, Stop> {
     let tag = known.task.clone().unwrap_or_default();
-    let task = conductor.session(login).await?.task(&tag).await?;
+    let task = match conductor.session(login).await?.task(&tag).await {
+        Ok(task) => task,
+        // The controller forgets old tasks.
+        Err(error) if error.code() == Some(Code::NotFound) => {
+            return end(context, side, known, Ended { failure: Some(error.to_string()), backup: None }).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (unit, shown) = (&known.unit, number(&tag));
     if !task.status.is_final() {
         let last = task.log.last().map(|line| format!(": {}", line.message)).unwrap_or_default();
@@ -305,7 +318,7 @@ struct Listed {
 impl Listed {
     /// The list has restores and failures too.
     fn is_finished_backup(&self) -> bool {
-        self.action.ends_with("backup") && self.status == "finished"
+        !self.action.contains("restore") && self.status == "finished"
     }
 }
 
