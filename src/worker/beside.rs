@@ -1,8 +1,8 @@
 //! What the worker does beside the steps of a run.
 
 use super::{LOOK, Trouble, Turn};
-use crate::migration::{Failure, Record, State};
-use crate::steps::{Answer, Live, Outcome, through_controller};
+use crate::migration::{Failure, Record, State, Status, Step};
+use crate::steps::{self, Answer, Live, Outcome, through_controller};
 use std::time::Duration;
 
 impl Turn<'_> {
@@ -27,6 +27,25 @@ impl Turn<'_> {
                 Ok(Some(LOOK))
             }
             Err(failure) => self.failed(state, None, failure, trouble).await.map(Some),
+        }
+    }
+
+    /// Declares the rollback, unless a hand-over that was cut off turns out to have opened the target.
+    pub(super) async fn roll_back(
+        &mut self,
+        state: &mut State,
+        live: &mut Live,
+        trouble: &mut Trouble,
+    ) -> Result<Duration, Failure> {
+        let begun = state.active().is_some_and(|run| run.status(Step::HandOver) != Status::Pending);
+        let opened = match self.context(state, live).filter(|_| begun) {
+            Some(context) => steps::hand_over::has_opened(&context).await,
+            None => Ok(false),
+        };
+        match opened {
+            Ok(true) => self.step(Step::HandOver, state, live, trouble).await,
+            Ok(false) => self.record(state, Record::RollbackStarted).await.map(|()| Duration::ZERO),
+            Err(failure) => self.failed(state, None, failure, trouble).await,
         }
     }
 

@@ -245,25 +245,6 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Declares the rollback, unless a hand-over that was cut off turns out to have opened the target.
-    async fn roll_back(
-        &mut self,
-        state: &mut State,
-        live: &mut Live,
-        trouble: &mut Trouble,
-    ) -> Result<Duration, Failure> {
-        let begun = state.active().is_some_and(|run| run.status(Step::HandOver) != Status::Pending);
-        let opened = match self.context(state, live).filter(|_| begun) {
-            Some(context) => steps::hand_over::has_opened(&context).await,
-            None => Ok(false),
-        };
-        match opened {
-            Ok(true) => self.step(Step::HandOver, state, live, trouble).await,
-            Ok(false) => self.record(state, Record::RollbackStarted).await.map(|()| Duration::ZERO),
-            Err(failure) => self.failed(state, None, failure, trouble).await,
-        }
-    }
-
     /// What steps are given; `None` when nothing was ever asked for.
     fn context<'c>(&self, state: &'c mut State, live: &'c mut Live) -> Option<Context<'c>>
     where
