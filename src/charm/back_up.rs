@@ -59,16 +59,8 @@ pub async fn back_up(desk: &Desk<'_>, parameters: &Parameters, journal: &mut Jou
             Ok(Through::Done) if !begin => break,
             Ok(Through::Done) => String::new(),
             Ok(Through::AtWork(text)) => text,
-            Ok(Through::Guided) => {
-                let message = format!("a backup of the {} is made by a person: no controller-credentials", side.name());
-                return Ok(waiting(message, by_hand(&context, side)));
-            }
-            Ok(Through::Cannot(why)) => {
-                return Ok(waiting(
-                    format!("a backup of the {} is made by a person: {why}", side.name()),
-                    by_hand(&context, side),
-                ));
-            }
+            Ok(Through::Guided) => return Ok(typed(&context, side, "no controller-credentials")),
+            Ok(Through::Cannot(why)) => return Ok(typed(&context, side, &why)),
             Ok(Through::Person(reason, next)) => return Ok(waiting(reason, next)),
         };
         if began.elapsed().as_secs() >= parameters.number("wait") {
@@ -87,6 +79,10 @@ pub async fn back_up(desk: &Desk<'_>, parameters: &Parameters, journal: &mut Jou
 fn again(side: Side, kind: BackUpKind) -> String {
     let kind = if kind == BackUpKind::Full { String::new() } else { format!(" type={}", kind.name()) };
     format!("back-up side={}{kind}", side.name())
+}
+
+fn typed(context: &Context<'_>, side: Side, why: &str) -> Reply {
+    waiting(format!("a backup of the {} is made by a person: {why}", side.name()), by_hand(context, side))
 }
 
 fn waiting(message: String, next: String) -> Reply {

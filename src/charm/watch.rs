@@ -9,7 +9,7 @@ use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
 use crate::steps::refresh::UNSEEN;
-use crate::steps::through_controller::{between, moved};
+use crate::steps::through_controller::{Between, between, moved};
 use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -165,8 +165,8 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal, traffic: &Traffi
         more.extend(rehearsed.figures(run.order, traffic));
     }
     // A move of consumers that a rollback took the place of.
-    if let Some((consumer, _)) = between(state) {
-        let next = desk.command("adopt");
+    if let Some(Between { consumer, action, .. }) = between(state) {
+        let next = desk.command(action);
         message = format!("{message}; mind: {consumer} is between two relations, as adopt left it");
         return Reply { outcome: "done", message, next, more };
     }

@@ -6,13 +6,14 @@ use crate::migration::{BackupGates, Failure, Order, Run, Side, Step};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A backup of the source that was made this long before a run's begin is new enough for it, in milliseconds.
-const NEW_ENOUGH: i64 = 24 * 3600 * 1000;
+/// A backup that was begun this long before is new enough to begin with, in milliseconds.
+pub(super) const NEW_ENOUGH: i64 = 24 * 3600 * 1000;
 
 /// The backup that must stand before this step: of which side, and begun since when, in milliseconds since 1970.
 fn due(step: Step, run: &Run, gates: BackupGates) -> Option<(Side, i64)> {
     let done = |step: Step| run.steps.get(&step).and_then(|state| state.done).unwrap_or(run.started);
-    if run.rehearsing || gates == BackupGates::Off {
+    // In place the action itself asks for one, and takes the operator's word that none is needed.
+    if run.rehearsing || run.is_in_place() || gates == BackupGates::Off {
         return None;
     }
     match (step, run.order) {

@@ -1,14 +1,15 @@
 //! The upgrade of the one application there is, on the database that it has: its source is its target too. Nothing of
 //! ours is made in that database, and the only thing remembered is the release that it came from.
 
+use super::back_up::NEW_ENOUGH;
 use super::begin;
 use super::context::{Answer, Context, Outcome, wait};
 use super::gates::{self, WARNINGS};
-use super::through_controller::{self, Shown, Through, Work};
+use super::through_controller::{self, BackUp, Ended, Shown, Through, Work};
 use super::{migrate, observe, preflight, refresh};
 use crate::apps::{self, Health, Kind, Recognised};
 use crate::migration::plan::WISH;
-use crate::migration::{Failure, IN_PLACE, State, Step};
+use crate::migration::{Failure, IN_PLACE, Side, State, Step};
 use crate::postgres::leftovers::{self, LeftoverKind};
 use crate::postgres::{Session, fence};
 use serde_json::{Value, json};
@@ -25,12 +26,6 @@ const TO: &str = "to";
 
 /// The field of the refresh's output, and the note of the gates: when the old server was last seen, the new one first.
 const SERVED_AT: &str = "served-at";
-
-/// The journal's errand of a backup, made by the action `back-up`.
-const BACK_UP: &str = "back-up/source";
-
-/// A backup that is older says little about what would be lost.
-const BACKUP_WITHIN: i64 = 24 * 3600 * 1000;
 
 /// A server that restarts is down for a moment; one that was refreshed stays so until its schema is migrated.
 const STAYS_DOWN: Duration = Duration::from_secs(3);
@@ -61,29 +56,9 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
         Step::Refresh => refresh(context).await,
         Step::Migrate => migrate(context).await,
         Step::Gates => pass_gates(context).await,
-        Step::Prepare
-        | Step::Copy
-        | Step::Follow
-        | Step::Pause
-        | Step::CatchUp
-        | Step::Prove
-        | Step::Reset
-        | Step::WayBack
-        | Step::Fence
-        | Step::Drain
-        | Step::Snapshot
-        | Step::Verify
-        | Step::HandOver
-        | Step::Flip
-        | Step::FollowBack
-        | Step::Finalize
-        | Step::ReverseFence
-        | Step::ReverseDrain
-        | Step::ReverseVerify
-        | Step::ReverseHandOver
-        | Step::ReverseFlip => Err(Failure::operator(
+        other => Err(Failure::operator(
             "upgrade in place",
-            format!("the journal asks for the step {}, which is none of it", step.name()),
+            format!("the journal asks for the step {}, which is none of it", other.name()),
             "report this as a defect, with the output of show",
         )),
     }
@@ -91,17 +66,16 @@ pub async fn perform(step: Step, context: &mut Context<'_>) -> Answer {
 
 /// Why there is no backup to come back to, if so, as the beginning of a sentence.
 pub fn no_backup(state: &State, now: i64) -> Option<String> {
-    let found = match state.errands.get(BACK_UP) {
+    let found = match BackUp::known(state, Side::Source) {
         None => "no backup of its database was made by back-up".to_owned(),
-        Some(errand) => match (errand.value.get("ended"), now - errand.at) {
-            (None | Some(Value::Null), _) => "the backup of its database is still being made".to_owned(),
-            (Some(ended), age) => match ended.get("failure") {
-                Some(Value::Null) if age <= BACKUP_WITHIN => return None,
-                Some(Value::Null) => format!("the last backup of its database is {} hours old", age / 3_600_000),
-                Some(Value::String(failure)) => format!("the last backup of its database failed ({failure})"),
-                _ => "nothing tells how the last backup of its database ended".to_owned(),
-            },
-        },
+        Some(BackUp { ended: None, .. }) => "the backup of its database is still being made".to_owned(),
+        Some(BackUp { ended: Some(Ended { failure: Some(why), .. }), .. }) => {
+            format!("the last backup of its database failed ({why})")
+        }
+        Some(BackUp { begun, .. }) if now - begun <= NEW_ENOUGH => return None,
+        Some(BackUp { begun, .. }) => {
+            format!("the last backup of its database is {} hours old", (now - begun) / 3_600_000)
+        }
     };
     Some(format!("cannot {IN_PLACE}: {found}"))
 }
@@ -395,24 +369,27 @@ fn command_back(context: &Context<'_>) -> String {
 mod tests {
     use super::*;
     use crate::migration::{Entry, Record};
+    use through_controller::back_up_name;
 
     fn state(value: Value) -> State {
-        let record = Record::Errand { name: BACK_UP.to_owned(), value };
+        let record = Record::Errand { name: back_up_name(Side::Source).to_owned(), value };
         State::replay(&[Entry { seq: 1, at: 1_000, record }]).unwrap()
     }
 
     #[test]
     fn only_a_backup_of_today_that_ended_well_is_one() {
         let hour = 3_600_000;
-        let good = state(json!({"ended": {"failure": null}}));
+        let of = |ended: Option<Ended>| state(json!(BackUp { ended, ..BackUp::default() }));
+        let good = of(Some(Ended::default()));
         assert_eq!(no_backup(&good, 1_000 + 24 * hour), None);
+        let failed = Ended { failure: Some("no room".to_owned()), backup: None };
         for (state, now, said) in [
             (State::default(), 0, "no backup"),
             (good, 1_001 + 24 * hour, "is 24 hours old"),
-            (state(json!({"asked": "now"})), 2_000, "is still being made"),
-            (state(json!({"ended": null})), 2_000, "is still being made"),
-            (state(json!({"ended": {"failure": "no room"}})), 2_000, "failed (no room)"),
-            (state(json!({"ended": {}})), 2_000, "nothing tells"),
+            (of(None), 2_000, "is still being made"),
+            (of(Some(failed)), 2_000, "failed (no room)"),
+            // Nothing that we wrote.
+            (state(json!({"ended": {}})), 2_000, "no backup"),
         ] {
             let found = no_backup(&state, now).unwrap();
             assert!(found.starts_with("cannot upgrade-in-place: ") && found.contains(said), "{found}");

@@ -5,7 +5,7 @@ use super::controller::hold_unit;
 use super::hold;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
-use controller_peer::Fault;
+use controller_peer::{BlockKind, Fault};
 use emulator::{ActionResult, Model};
 
 const CONSUMER: &str = "login-ui:kratos-info";
@@ -83,6 +83,12 @@ fn a_relation_that_is_refused_leads_back_and_one_that_stays_is_waited_for() {
     let stage = unadopted("adopt-refused");
     let model = &stage.model;
     let api = stage.give_credentials().unwrap();
+    // What would stop it half way is found before anything goes.
+    api.set_block(BlockKind::BlockRemove, Some("nothing goes today"));
+    let blocked = adopt(model, &[], "failed");
+    assert!(blocked.message.contains("nothing goes today"), "{blocked:?}");
+    assert_eq!(api.changes(), Vec::<String>::new());
+    api.set_block(BlockKind::BlockRemove, None);
     // The consumer's hooks do not come, so the relation stays.
     hold_unit(&stage, "login-ui/0", "hooks/");
     let waits = expect(model, "adopt", &[], "running");

@@ -59,6 +59,17 @@ pub fn each_once(stage: &Played, api: &Api) {
     modest(api);
 }
 
+/// Migrates to the flip, with so many refreshes and actions asked for by then, and every loose end tied.
+pub fn arrives(stage: &Played, api: &Api, asked: (usize, usize)) {
+    let migrated = migrate(stage);
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", stage.model.unit_log("coordinator/0"));
+    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), asked);
+    assert_eq!(stage.model.options("kratos-new").unwrap()["log_level"], "info");
+    modest(api);
+    rig::consumer_uses(stage, &stage.kratos_new);
+    rig::close(stage, End::Target);
+}
+
 #[test]
 fn with_credentials_migrate_alone_leads_to_the_target_and_rollback_back() {
     let (stage, api) = given("controller");

@@ -1,7 +1,7 @@
 //! With credentials, where the controller cannot be asked for a step: it is typed by a person, and that is said in the
 //! action's answer and in `juju status`.
 
-use super::controller::{given, migrate, modest};
+use super::controller::{arrives, given, modest};
 use super::models::type_in;
 use super::rig::{self, End};
 use super::story::expect;
@@ -41,13 +41,7 @@ fn a_local_charm_that_a_person_refreshes_is_migrated_through_the_controller() {
     let asked = expect(model, "migrate", &[("wait", "60")], "waiting");
     assert_eq!(asked.result("next"), "juju refresh kratos-new --path=<charm file> --resource oci-image=<image>");
     model.upload("kratos-new", 500).unwrap();
-    let migrated = migrate(&stage);
-    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
-    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), (0, 1));
-    assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
-    modest(&api);
-    rig::consumer_uses(&stage, &stage.kratos_new);
-    rig::close(&stage, End::Target);
+    arrives(&stage, &api, (0, 1));
 }
 
 #[test]

@@ -124,6 +124,16 @@ impl Platform {
         self.model.wait_until("the target to know the source's secrets", SOON, knows).unwrap();
     }
 
+    /// Users are on the target with all that they hold, make something new there, and go back with that, too.
+    fn is_on_the_target_and_goes_back(&self, grants: &mut [Grant]) {
+        self.users_are_with(&self.hydra_new);
+        self.serves(grants);
+        let mut new = grants_named(&self.hydra_new.client(), "new", 1).unwrap();
+        assert!(!Platform::writable(&self.source, "iam_hydra"));
+        expect(&self.model, "rollback", &[("wait", "120")], "done");
+        self.is_back([grants, &mut new]);
+    }
+
     /// Users are at the source again with all that they hold, and nothing of ours is left.
     fn is_back(&self, grants: [&mut [Grant]; 2]) {
         self.users_are_with(&self.hydra);
@@ -173,13 +183,7 @@ fn there_with_the_sources_secrets_back_and_nothing_is_left() {
     let refused = expect(model, "flip-traffic", &[("abandon-queued-messages", "true")], "refused");
     assert!(refused.message.contains("Hydra sends no messages"), "{refused:?}");
     expect(model, "flip-traffic", &[], "done");
-    platform.users_are_with(&platform.hydra_new);
-    platform.serves(&mut grants);
-    let mut new = grants_named(&platform.hydra_new.client(), "new", 1).unwrap();
-    assert!(!Platform::writable(&platform.source, "iam_hydra"));
-
-    expect(model, "rollback", &[("wait", "120")], "done");
-    platform.is_back([&mut grants, &mut new]);
+    platform.is_on_the_target_and_goes_back(&mut grants);
 }
 
 #[test]
@@ -203,13 +207,7 @@ fn with_credentials_migrate_alone_upgrades_it_and_rollback_leads_back() {
         api.changes()
     );
     assert_eq!(platform.hydra_new.running()["hydra-new/0"], "25.4.0");
-    platform.users_are_with(&platform.hydra_new);
-    platform.serves(&mut grants);
-    let mut new = grants_named(&platform.hydra_new.client(), "new", 1).unwrap();
-    assert!(!Platform::writable(&platform.source, "iam_hydra"));
-
-    expect(model, "rollback", &[("wait", "120")], "done");
-    platform.is_back([&mut grants, &mut new]);
+    platform.is_on_the_target_and_goes_back(&mut grants);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::hold;
 use super::rig::{self, SOON};
 use super::story::{charm, expect, run};
 use controller_peer::Fault;
+use coordinator::steps::through_controller::BackUp;
 use emulator::neighbours::{CharmedPostgresql, Consumer, HydraApp, Route};
 use emulator::stage::{Stage, StageOptions};
 use emulator::{ActionResult, Api, Charm, Controller, DeployOptions, Options};
@@ -72,7 +73,10 @@ fn has_journal(stage: &Stage) -> bool {
 
 /// What the action back-up leaves in the journal.
 fn note_backup(stage: &Stage, ended: &str) {
-    let record = format!(r#"{{"kind": "errand", "name": "back-up/source", "value": {{"ended": {ended}}}}}"#);
+    // The whole record, as the coordinator itself writes it.
+    let ended: serde_json::Value = serde_json::from_str(ended).unwrap();
+    let back_up = BackUp { ended: serde_json::from_value(ended).unwrap(), ..BackUp::default() };
+    let record = serde_json::json!({"kind": "errand", "name": "back-up/source", "value": back_up});
     let sql = format!(
         "WITH new AS (INSERT INTO identity_migration_journal.entry (record) VALUES ('{record}') RETURNING 1)
          UPDATE identity_migration_journal.singleton SET value = to_jsonb(value::bigint + 1) WHERE name = 'length'"
@@ -124,7 +128,7 @@ fn typed_by_the_operator_with_a_backup_first() {
     note_backup(&stage, "null");
     let being_made = rig::refused(model, "upgrade-in-place", &ASKED, back_up);
     assert!(being_made.message.contains("still being made"), "{being_made:?}");
-    note_backup(&stage, r#"{"failure": "no room"}"#);
+    note_backup(&stage, r#"{"failure": "no room", "backup": null}"#);
     assert!(rig::refused(model, "upgrade-in-place", &ASKED, back_up).message.contains("failed (no room)"));
     expect(model, "back-up", &[("side", "source"), ("taken", "true")], "done");
     let asked = expect(model, "upgrade-in-place", &ASKED, "waiting");

@@ -2,7 +2,7 @@
 //! itself: it is told, nothing is asked for twice, and where it passes the step goes on without a person.
 
 use super::closing::Played;
-use super::controller::{given, hold_unit, migrate, modest, refresh};
+use super::controller::{arrives, given, hold_unit, migrate, modest, refresh};
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
 use controller_peer::{BlockKind, Fault, Mode};
@@ -66,13 +66,7 @@ fn a_controller_that_is_upgraded_and_a_model_that_moves_are_waited_for_in_a_refr
     api.set_mode(Mode::Normal);
     stage.controller.set_gate(None);
     model.update_status("kratos-new/0").unwrap();
-    let migrated = migrate(&stage);
-    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
-    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), (1, 1));
-    assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
-    modest(&api);
-    rig::consumer_uses(&stage, &stage.kratos_new);
-    rig::close(&stage, End::Target);
+    arrives(&stage, &api, (1, 1));
 }
 
 #[test]

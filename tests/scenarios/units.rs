@@ -2,7 +2,7 @@
 //! through it, and its schema migration is its leader's.
 
 use super::closing::Played;
-use super::controller::{given, hold_unit, migrate, modest, refresh};
+use super::controller::{arrives, given, hold_unit, modest, refresh};
 use super::rig::{self, End, SOON};
 use super::story::expect;
 use emulator::Api;
@@ -55,14 +55,8 @@ fn a_refresh_is_over_when_every_unit_has_gone_through_it_and_the_leader_migrates
     refresh(&stage, "done", "");
     assert!(upgraded("kratos-new/1"));
 
-    let migrated = migrate(&stage);
-    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
+    arrives(&stage, &api, (1, 1));
     assert_eq!(migrations(model), [("kratos-new/2".to_owned(), "completed".to_owned())]);
-    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Action.EnqueueOperation")), (1, 1));
-    assert_eq!(model.options("kratos-new").unwrap()["log_level"], "info");
-    modest(&api);
-    rig::consumer_uses(&stage, &stage.kratos_new);
-    rig::close(&stage, End::Target);
 }
 
 #[test]

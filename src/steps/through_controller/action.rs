@@ -41,7 +41,7 @@ struct Noted {
 impl Noted {
     /// What `juju show-task` takes.
     fn number(&self) -> &str {
-        self.task.strip_prefix("action-").unwrap_or(&self.task)
+        number(&self.task)
     }
 
     fn show(&self) -> String {
@@ -52,6 +52,11 @@ impl Noted {
 /// The command that shows the task of the application's migration, if we had it run.
 pub fn task(context: &Context<'_>) -> Option<String> {
     noted::<Noted>(context, Step::Migrate, TASK).map(|task| task.show())
+}
+
+/// A task's number, of `action-<number>`.
+pub(super) fn number(task: &str) -> &str {
+    task.strip_prefix("action-").unwrap_or(task)
 }
 
 /// A migration that begins anew is asked for anew, whatever came of the one before.

@@ -8,7 +8,7 @@ use crate::controller::settled::{Settled, related, relation_between, relation_go
 use crate::controller::{Change, FullStatus, ModelLogin, Reaction, RelationStatus, blocking};
 use crate::migration::{Failure, Side, State};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What the journal calls it.
 const ADOPTION: &str = "adoption";
@@ -17,6 +17,8 @@ const ADOPTION: &str = "adoption";
 struct Adoption {
     /// Position of the request that wanted it.
     request: i64,
+    /// Whether it leads away from us.
+    back: bool,
     moves: Vec<Move>,
 }
 
@@ -63,7 +65,7 @@ pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<(Str
 pub async fn adopt(context: &mut Context<'_>) -> Answer {
     let back = context.request.undo;
     match attempt(context, Work::Adopt { back }).await? {
-        Through::Done => Ok(Outcome::Done(json!(moved(context.state)))),
+        Through::Done => Ok(Outcome::Done(Value::Null)),
         Through::AtWork(text) => {
             context.progress.say(text);
             Ok(Outcome::Again(LOOK))
@@ -72,7 +74,7 @@ pub async fn adopt(context: &mut Context<'_>) -> Answer {
         Through::Guided => Err(cannot(context, "controller-credentials are not set", "move them by hand")),
         Through::Cannot(why) => match between(context.state) {
             // Nobody else knows of one that has no relation.
-            Some((consumer, to)) => {
+            Some(Between { consumer, to, .. }) => {
                 wait(format!("{consumer} is between two relations: {why}"), format!("juju integrate {consumer} {to}"))
             }
             None => Err(cannot(context, why, "mend that and run it again, or move them by hand")),
@@ -88,8 +90,9 @@ fn cannot(context: &Context<'_>, why: impl std::fmt::Display, cure: &str) -> Fai
         "for each that juju status --relations shows beside {from}, juju remove-relation <consumer>:{endpoint} {from} and then \
          juju integrate <consumer>:{endpoint} {to}"
     );
-    let half = between(context.state)
-        .map(|(consumer, to)| format!("; {consumer} is between two relations: juju integrate {consumer} {to}"));
+    let half = between(context.state).map(|Between { consumer, to, .. }| {
+        format!("; {consumer} is between two relations: juju integrate {consumer} {to}")
+    });
     let found = format!("{why}{}", half.unwrap_or_default());
     Failure::operator("move the consumers", found, format!("{cure}: {by_hand}"))
         .cured_by(context.request.again("adopt"))
@@ -101,10 +104,22 @@ pub fn moved(state: &State) -> Vec<String> {
     known.unwrap_or_default().moves.into_iter().map(|one| one.consumer).collect()
 }
 
-/// A consumer whose old relation went, or goes, and whose new one is not there yet, and where that leads.
-pub fn between(state: &State) -> Option<(String, String)> {
-    let one = known(state)?.moves.into_iter().find(|one| one.removing && !one.done)?;
-    Some((one.consumer, if one.refused.is_some() { one.from } else { one.to }))
+/// A consumer whose old relation went, or goes, and whose new one is not there yet.
+pub struct Between {
+    /// Its end, `<application>:<endpoint>`.
+    pub consumer: String,
+    /// The end that it is going to be related to.
+    pub to: String,
+    /// The action that goes on with it.
+    pub action: &'static str,
+}
+
+/// The consumer that is between two relations, if one is.
+pub fn between(state: &State) -> Option<Between> {
+    let Adoption { back, moves, .. } = known(state)?;
+    let one = moves.into_iter().find(|one| one.removing && !one.done)?;
+    let to = if one.refused.is_some() { one.from } else { one.to };
+    Some(Between { consumer: one.consumer, to, action: if back { "adopt undo=true" } else { "adopt" } })
 }
 
 fn known(state: &State) -> Option<Adoption> {
@@ -123,22 +138,17 @@ pub(super) async fn go_on(
     let begun = adoption.moves.iter().any(|one| !one.done && one.removing);
     // What was begun is brought to its end before anything else is.
     if adoption.request != request && !begun {
-        if let Some(why) = hindrance(context, conductor, login, &status, back).await? {
+        let moves = wanted(context, &status, back);
+        if let Some(why) = hindrance(context, conductor, login, &status, &moves).await? {
             return Ok(why);
         }
-        adoption = Adoption { request, moves: wanted(context, &status, back) };
+        adoption = Adoption { request, back, moves };
         keep(context, &adoption).await?;
     }
-    let Some(place) = adoption.moves.iter().position(|one| !one.done) else {
-        if adoption.request == request {
-            return Ok(Through::Done);
-        }
-        keep(context, &Adoption::default()).await?;
-        return Ok(Through::AtWork("looking for consumers".to_owned()));
-    };
-    let mut one = adoption.moves[place].clone();
-    let through = step(context, conductor, login, &status, (&mut adoption, place, &mut one)).await?;
-    Ok(through)
+    match adoption.moves.iter().position(|one| !one.done) {
+        Some(place) => step(context, conductor, login, &status, (&mut adoption, place)).await,
+        None => Ok(Through::Done),
+    }
 }
 
 async fn keep(context: &mut Context<'_>, adoption: &Adoption) -> Result<(), Failure> {
@@ -191,8 +201,11 @@ async fn hindrance(
     conductor: &mut Conductor,
     login: &ModelLogin,
     status: &FullStatus,
-    back: bool,
+    moves: &[Move],
 ) -> Result<Option<Through>, Stop> {
+    if moves.is_empty() {
+        return Ok(None);
+    }
     let blocks = conductor.session(login).await?.blocks().await?;
     for change in [Change::Alter, Change::Remove] {
         if let Some(block) = blocking(&blocks, change) {
@@ -200,7 +213,7 @@ async fn hindrance(
             return Ok(Some(conductor.cannot(why)));
         }
     }
-    for one in wanted(context, status, back) {
+    for one in moves {
         for end in [&one.consumer, &one.from, &one.to] {
             let application = end.split(':').next().unwrap_or_default();
             // We ourselves are at work while our own action runs; one of another model is not seen.
@@ -223,14 +236,14 @@ async fn step(
     conductor: &mut Conductor,
     login: &ModelLogin,
     status: &FullStatus,
-    (adoption, place, one): (&mut Adoption, usize, &mut Move),
+    (adoption, place): (&mut Adoption, usize),
 ) -> Result<Through, Stop> {
-    let Move { consumer, from, to, relation, .. } = one.clone();
-    if let Some(why) = one.refused.clone() {
+    let Move { consumer, from, to, relation, removing, making, refused, .. } = adoption.moves[place].clone();
+    if let Some(why) = refused {
         return take_back(context, conductor, login, status, (adoption, place, &why)).await;
     }
     if status.relations.iter().any(|found| found.id == relation) {
-        if !one.removing {
+        if !removing {
             adoption.moves[place].removing = true;
             keep(context, adoption).await?;
         }
@@ -256,7 +269,7 @@ async fn step(
             Settled::Stuck(why) => Through::Person(why, "juju status --relations".to_owned()),
         });
     }
-    if !one.making {
+    if !making {
         adoption.moves[place].making = true;
         keep(context, adoption).await?;
     }

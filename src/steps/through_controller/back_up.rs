@@ -2,7 +2,7 @@
 //! its end, then looked for in `list-backups`: only what is listed as finished counts.
 
 use super::super::context::Context;
-use super::action::{left_by, said};
+use super::action::{left_by, number, said};
 use super::{Conductor, FINE, Stop, Through};
 use crate::controller::settled::{Settled, resting};
 use crate::controller::{Code, FullStatus, Reaction, Scalar, Task, TaskStatus, Time};
@@ -200,10 +200,6 @@ async fn send(
     let sent = BackUp { task: Some(enqueued.task), ..wanted };
     keep(context, side, &sent).await?;
     Ok(at_work(&sent))
-}
-
-fn number(task: &str) -> &str {
-    task.strip_prefix("action-").unwrap_or(task)
 }
 
 fn at_work(back_up: &BackUp) -> Through {

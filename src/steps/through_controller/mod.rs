@@ -12,7 +12,7 @@ mod refresh;
 mod wake;
 
 pub use action::{forget, task};
-pub use adopt::{adopt, between, consumers_of, moved};
+pub use adopt::{Between, adopt, between, consumers_of, moved};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
 pub use refresh::{is_asked, revision_before};
