@@ -249,6 +249,7 @@ fn options_are_what_juju_takes_and_what_the_code_reads() {
         "lock-timeout-ms",
         "verification",
         "backup-gates",
+        "move-routes",
         "log-level",
     ];
     let config = map(CONFIG);
@@ -262,6 +263,7 @@ fn options_are_what_juju_takes_and_what_the_code_reads() {
             "string" => assert!(default.is_string() || default.is_null(), "{name}"),
             "secret" => assert!(default.is_null(), "{name}"),
             "int" => assert!(default.is_i64(), "{name}"),
+            "boolean" => assert!(default.is_bool(), "{name}"),
             other => panic!("{name} has the type {other}"),
         }
         defaults.insert(name.to_owned(), serde_json::to_value(default).unwrap());

@@ -95,6 +95,7 @@ pub static HYDRA: App = App {
     name: "hydra",
     title: "Hydra",
     consumers_endpoint: "hydra-endpoint-info",
+    route_endpoints: &["public-route", "internal-route"],
     admin_port: 4445,
     model_key: None,
     migration_table: "schema_migration",

@@ -11,6 +11,7 @@ pub static KRATOS: App = App {
     name: "kratos",
     title: "Kratos",
     consumers_endpoint: "kratos-info",
+    route_endpoints: &["public-route", "internal-route"],
     admin_port: 4434,
     model_key: Some("configmaps_namespace"),
     migration_table: "schema_migration",

@@ -37,6 +37,9 @@ pub struct App {
     pub title: &'static str,
     /// The app's endpoint for the relation in which it tells where it is, and ours towards its consumers.
     pub consumers_endpoint: &'static str,
+    /// The app's endpoints for the ingresses that give it an address which does not tell its name: who has the relation has
+    /// the address.
+    pub route_endpoints: &'static [&'static str],
     /// The admin API's port, where the app is asked without a route.
     pub admin_port: u16,
     /// The key of that relation under which the app tells its own model's name, where it does.

@@ -242,10 +242,12 @@ fn needed_options(name: &str, parameters: &Parameters, state: &State) -> Vec<&'s
     let copy = ["copy-jobs", "lock-timeout-ms", "max-kept-wal-bytes"];
     let mut needed = match (name, state.active()) {
         ("rollback" | "finalize" | "back-up" | "adopt" | IN_PLACE, _) => Vec::new(),
-        (_, None) => [&outage[..], &copy, &["order", "backup-gates"]].concat(),
-        ("migrate", Some(_)) => [&outage[..], &copy, &["backup-gates"]].concat(),
+        (_, None) => [&outage[..], &copy, &["order", "backup-gates", "move-routes"]].concat(),
+        ("migrate", Some(_)) => [&outage[..], &copy, &["backup-gates", "move-routes"]].concat(),
         ("replicate" | "rehearse", Some(_)) => copy.to_vec(),
-        ("drain" | "cut-over", Some(_)) => [&outage[..], &["backup-gates"]].concat(),
+        ("drain", Some(_)) => [&outage[..], &["backup-gates"]].concat(),
+        ("cut-over", Some(_)) => [&outage[..], &["backup-gates", "move-routes"]].concat(),
+        ("flip-traffic", Some(_)) => vec!["move-routes"],
         _ => Vec::new(),
     };
     needed.retain(|option| match *option {
@@ -321,6 +323,7 @@ fn settings(parameters: &Parameters, gathered: &Gathered, state: &State) -> Sett
                 "lock-timeout-ms" => settings.lock_timeout_ms = last.lock_timeout_ms,
                 "verification" => settings.verification = last.verification,
                 "backup-gates" => settings.backup_gates = last.backup_gates,
+                "move-routes" => settings.move_routes = last.move_routes,
                 _ => {}
             }
         }

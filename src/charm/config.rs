@@ -61,6 +61,7 @@ impl Config {
                 verification: options.choice("verification", &VERIFICATIONS, default.verification),
                 engine: default.engine,
                 backup_gates: options.choice("backup-gates", &BACKUP_GATES, default.backup_gates),
+                move_routes: options.flag("move-routes", default.move_routes),
             },
             log_level: options.choice("log-level", &LEVELS, LevelFilter::Info),
             bad: options.bad,
@@ -124,6 +125,10 @@ impl<'a> Options<'a> {
             whole.filter(|number| (least..=most).contains(number))
         };
         self.read(option, default, take, || format!("a whole number from {least} to {most}"))
+    }
+
+    fn flag(&mut self, option: &'static str, default: bool) -> bool {
+        self.read(option, default, Value::as_bool, || "true or false".to_owned())
     }
 
     fn choice<T: Copy>(&mut self, option: &'static str, choices: &[(&str, T)], default: T) -> T {
@@ -221,6 +226,7 @@ mod tests {
             json!({"order": "first"}),
             json!({"verification": "Twin"}),
             json!({"backup-gates": "yes"}),
+            json!({"move-routes": "yes"}),
             json!({"log-level": "loud"}),
             json!({"source-application": "Kratos"}),
             json!({"target-application": "kratos-2"}),

@@ -9,7 +9,7 @@ use crate::postgres::UNREACHABLE_CURE;
 use crate::steps::gates::WARNINGS;
 use crate::steps::mend::MENDED;
 use crate::steps::refresh::UNSEEN;
-use crate::steps::through_controller::{Between, between, moved};
+use crate::steps::through_controller::{Between, between, moved, routes_by_hand};
 use crate::worker::control;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -164,6 +164,11 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal, traffic: &Traffi
         message = format!("{message}: {}", rehearsed.describe(run.order, traffic));
         more.extend(rehearsed.figures(run.order, traffic));
     }
+    if let Some(commands) = state.run.as_ref().and_then(routes_by_hand).filter(|_| is_flip(request.goal)) {
+        message =
+            format!("{message}; then type what routes-by-hand has, so that users who come through an ingress follow");
+        more.insert("routes-by-hand".to_owned(), commands.to_owned());
+    }
     // A move of consumers that a rollback took the place of.
     if let Some(Between { consumer, action, .. }) = between(state) {
         let next = desk.command(action);
@@ -171,6 +176,11 @@ fn ended(desk: &Desk<'_>, request: &Request, journal: &Journal, traffic: &Traffi
         return Reply { outcome: "done", message, next, more };
     }
     Reply { outcome: "done", message, next: desk.next(plan::usual_next(state)), more }
+}
+
+/// Whether users are on another side afterwards.
+fn is_flip(goal: Goal) -> bool {
+    matches!(goal, Goal::Flipped | Goal::RolledBack)
 }
 
 /// Everything is done: what is left is for a person, first to take the source away, and later the coordinator.

@@ -150,6 +150,19 @@ pub fn relation_between<'a>(status: &'a FullStatus, one: &str, other: &str) -> O
     })
 }
 
+/// What is at the other ends of an endpoint, `<application>:<endpoint>` each.
+pub fn partners(status: &FullStatus, end: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for relation in &status.relations {
+        let ends: Vec<String> =
+            relation.endpoints.iter().map(|end| format!("{}:{}", end.application, end.name)).collect();
+        if ends.len() == 2 && ends.iter().any(|one| one == end) {
+            found.extend(ends.into_iter().filter(|one| one != end));
+        }
+    }
+    found
+}
+
 /// Whether a relation is truly gone: it is no longer in the status. A unit in error keeps it there, and is named.
 pub fn relation_gone(status: &FullStatus, id: i64) -> Settled {
     let Some(relation) = status.relations.iter().find(|relation| relation.id == id) else { return Settled::Yes };

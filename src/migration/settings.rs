@@ -73,6 +73,9 @@ pub struct Settings {
     /// Which backups are waited for. Requests of older charms do not tell.
     #[serde(default)]
     pub backup_gates: BackupGates,
+    /// Whether a flip has the target take the source's place at its ingress. Requests of older charms do not tell.
+    #[serde(default)]
+    pub move_routes: bool,
     /// How the result is proven.
     pub verification: Verification,
 }
@@ -88,6 +91,7 @@ impl Default for Settings {
             engine: Engine::Auto,
             lock_timeout_ms: 1000,
             backup_gates: BackupGates::Off,
+            move_routes: false,
             verification: Verification::Twin,
         }
     }

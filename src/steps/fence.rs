@@ -42,6 +42,9 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
             if let Some(waiting) = not_near(context).await? {
                 return waiting;
             }
+            if let Some(waiting) = super::through_controller::plan_routes(context).await? {
+                return waiting;
+            }
             if still_migrates(context, &source, &context.world.target("fence").await?).await?
                 && let Some(waiting) = super::migrate::must_restart(context).await?
             {

@@ -2,7 +2,7 @@
 //! they have hook tools; here the gates are passed once more and the write is waited for.
 
 use super::context::{Answer, Context, Outcome, wait};
-use super::observe;
+use super::{observe, through_controller};
 use crate::apps::Health;
 use crate::migration::Step;
 use crate::migration::journal::Side;
@@ -18,7 +18,7 @@ pub const GATES_PASSED: &str = "gates-passed";
 /// The journal's.
 pub async fn perform(context: &mut Context<'_>) -> Answer {
     if context.run()?.brokered == Some(Side::Target) {
-        return Ok(Outcome::Done(json!({"flipped-at": super::migrate::now_ms()})));
+        return flipped(context, Side::Target).await;
     }
     if context.run()?.note(Step::Flip, GATES_PASSED).is_none() {
         match observe::target_health(context).await {
@@ -28,4 +28,15 @@ pub async fn perform(context: &mut Context<'_>) -> Answer {
     }
     context.progress.say("pointing consumers at the target");
     Ok(Outcome::Again(Duration::from_millis(100)))
+}
+
+/// Consumers were told; users who come through an ingress follow.
+pub(super) async fn flipped(context: &mut Context<'_>, to: Side) -> Answer {
+    Ok(match through_controller::take_routes(context, to).await? {
+        Outcome::Done(mut output) => {
+            output["flipped-at"] = json!(super::migrate::now_ms());
+            Outcome::Done(output)
+        }
+        unfinished => unfinished,
+    })
 }

@@ -250,7 +250,7 @@ pub async fn hand_over(context: &mut Context<'_>) -> Answer {
 /// The journal's.
 pub async fn flip(context: &mut Context<'_>) -> Answer {
     if context.run()?.brokered != Some(Side::Target) {
-        return Ok(Outcome::Done(json!({"flipped-at": now_ms()})));
+        return super::flip::flipped(context, Side::Source).await;
     }
     if context.run()?.note(Step::ReverseFlip, GATES_PASSED).is_none() {
         match observe::server(context.app(), &context.applications.source).health().await {

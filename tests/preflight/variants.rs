@@ -156,6 +156,14 @@ pub const IMAGINED: &[Imagined] = &[
              coordinator:kratos-info",
         ),
     ),
+    (
+        at_one_ingress,
+        Expected::warns(
+            "routes",
+            "kratos and kratos-new both have public-route with traefik:traefik-route",
+            "juju remove-relation kratos-new:public-route traefik:traefik-route",
+        ),
+    ),
     (clock, Expected::warns("clocks", "the servers' clocks are 60 s apart", "time synchronisation")),
     (copy, Expected::warns("two-databases", "one was made from a physical copy of the other", "deployed fresh")),
     (ancient, Expected::fails("target-application", "runs 0.13.0, a release that is not known", "refresh coordinator")),
@@ -387,6 +395,16 @@ fn unadopted(facts: &mut Facts) {
     .unwrap();
     let end = &mut facts.look.ends.source_identity;
     (end.name, end.here) = ("kratos".to_owned(), true);
+}
+
+fn at_one_ingress(facts: &mut Facts) {
+    unadopted(facts);
+    let end = |application: &str, name: &str| json!({"application": application, "name": name});
+    let at = |name| json!({"id": 8, "endpoints": [end("traefik", "traefik-route"), end(name, "public-route")]});
+    let Model::Seen(seen) = &mut facts.model else { return };
+    seen.status = serde_json::from_value(json!({"relations": [at("kratos"), at("kratos-new")]})).unwrap();
+    let end = &mut facts.look.ends.target_identity;
+    (end.name, end.here) = ("kratos-new".to_owned(), true);
 }
 
 fn impatient_target(facts: &mut Facts) {

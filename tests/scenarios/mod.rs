@@ -31,6 +31,7 @@ mod repeats;
 mod retire;
 mod revisions;
 pub mod rig;
+mod routes;
 mod secrets;
 mod shapes;
 pub mod story;

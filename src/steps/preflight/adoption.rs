@@ -5,6 +5,7 @@ use super::judgement::{Judgement, good, hint};
 use super::model::{Model, TIMING};
 use super::{Facts, typed::Typed};
 use crate::apps::{App, HYDRA, KRATOS};
+use crate::controller::settled::partners;
 use crate::controller::{ApplicationStatus, Error, FullStatus};
 use crate::steps::Credentials;
 use crate::steps::through_controller::consumers_of;
@@ -32,11 +33,9 @@ pub(super) fn consumers(facts: &Facts) -> Judgement {
     if found.is_empty() {
         return good(format!("nobody in this model takes the address of {} from itself", source.name));
     }
-    let names: Vec<&str> = found.iter().map(|(consumer, _)| consumer.as_str()).collect();
-    let commands: Vec<String> =
-        found.iter().flat_map(|(consumer, _)| lines(consumer, &provider, ours, endpoint)).collect();
+    let commands: Vec<String> = found.iter().flat_map(|consumer| lines(consumer, &provider, ours, endpoint)).collect();
     hint(
-        format!("a flip would not reach {}: related to {} itself", names.join(", "), source.name),
+        format!("a flip would not reach {}: related to {} itself", found.join(", "), source.name),
         format!(
             "run juju run {ours}/leader adopt, or {}; each is without the address while its hooks run",
             commands.join(" and then ")
@@ -74,17 +73,17 @@ fn proposed(status: &FullStatus, coordinator: &str) -> Vec<String> {
     for (side, application) in [("source", source), ("target", target)] {
         let mut lacks = |ours: String, theirs: String| {
             let ours = format!("{coordinator}:{ours}");
-            if others(status, &ours).is_empty() {
+            if partners(status, &ours).is_empty() {
                 commands.push(format!("juju integrate {ours} {theirs}"));
             }
         };
-        if let [database] = others(status, &format!("{application}:{DATABASE}")).as_slice() {
+        if let [database] = partners(status, &format!("{application}:{DATABASE}")).as_slice() {
             lacks(format!("{side}-database"), database.clone());
         }
         lacks(format!("{side}-{}", app.name), format!("{application}:{endpoint}"));
     }
     let provider = format!("{source}:{endpoint}");
-    for (consumer, _) in consumers_of(status, &provider, coordinator) {
+    for consumer in consumers_of(status, &provider, coordinator) {
         commands.extend(lines(&consumer, &provider, coordinator, endpoint));
     }
     commands
@@ -108,19 +107,6 @@ fn pair<'a>(status: &FullStatus, app: &'a App, coordinator: &str) -> Option<(&'a
 fn charm(url: &str) -> &str {
     let last = url.rsplit(['/', ':']).next().unwrap_or(url);
     last.rsplit_once('-').map_or(last, |(name, _)| name)
-}
-
-/// What is at the other ends of an endpoint.
-fn others(status: &FullStatus, end: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for relation in &status.relations {
-        let ends: Vec<String> =
-            relation.endpoints.iter().map(|end| format!("{}:{}", end.application, end.name)).collect();
-        if ends.len() == 2 && ends.iter().any(|one| one == end) {
-            found.extend(ends.into_iter().filter(|one| one != end));
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::finding::{Finding, Verdict};
 use super::judgement::Judgement;
 use super::{
     Facts, adoption, application, behaviour, budget, cluster, data, database, documents, hydra, likeness, model,
-    others, patroni, schema, settings, wal,
+    others, patroni, routes, schema, settings, wal,
 };
 use crate::apps::Kind;
 use crate::apps::Kind::{Hydra, Kratos};
@@ -127,6 +127,7 @@ pub const CHECKS: &[Check] = &[
     warn("controller", "whether refresh and run-migration are made by us", model::controller),
     warn("configuration", "options and relations of both applications", model::configuration),
     warn("consumers", "whom a flip reaches", adoption::consumers),
+    warn("routes", "whom users reach through the source's ingress after a flip", routes::routes),
     block("order", "the order a run would take", application::order),
     warn("migration-time", "seconds for the schema migration", application::migration_time),
     block("outage-limit", "the lease is long enough for the order", application::outage_limit),

@@ -22,6 +22,7 @@ pub mod order;
 mod others;
 mod patroni;
 mod remedy;
+mod routes;
 mod schema;
 mod settings;
 mod sides;

@@ -1,11 +1,10 @@
 //! Consumers that take their address from an identity application itself are moved to the coordinator, so that a flip
-//! reaches them, or back. A relation is removed and made, one consumer after the other, each waited for until it is truly
-//! gone and truly there; where the new one is refused, the old one is made again.
+//! reaches them, or back, one consumer after the other.
 
 use super::super::context::{Answer, Context, Outcome, wait};
-use super::{Conductor, FINE, LOOK, Stop, Through, Work, attempt};
-use crate::controller::settled::{Settled, related, relation_between, relation_gone, resting};
-use crate::controller::{Change, FullStatus, ModelLogin, Reaction, RelationStatus, blocking};
+use super::moves::{self, Move, Stepped};
+use super::{Conductor, LOOK, Stop, Through, Work, attempt};
+use crate::controller::{FullStatus, ModelLogin, RelationStatus};
 use crate::migration::{Failure, Side, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,26 +21,8 @@ struct Adoption {
     moves: Vec<Move>,
 }
 
-/// One consumer's relation; ends are `<application>:<endpoint>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Move {
-    consumer: String,
-    from: String,
-    to: String,
-    /// The number of the relation that goes.
-    relation: i64,
-    /// Its removal was asked for, or is about to be.
-    removing: bool,
-    /// The new one was asked for, or is about to be.
-    making: bool,
-    /// Why the new one was refused: the old one is made again.
-    refused: Option<String>,
-    done: bool,
-}
-
-/// Consumers that have their address from this application itself, each as `<application>:<endpoint>` with the number of
-/// its relation.
-pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<(String, i64)> {
+/// Consumers that have their address from this application itself, each as `<application>:<endpoint>`.
+pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<String> {
     let other = |relation: &RelationStatus| {
         let is_provider = |end: &&_| -> bool {
             let end: &crate::controller::RelationEndpointStatus = end;
@@ -51,9 +32,9 @@ pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<(Str
         let consumer = relation.endpoints.iter().find(|end| !is_provider(end))?;
         // From another model it shows as an application that is not in this one.
         let here = consumer.application != ours && status.applications.contains_key(&consumer.application);
-        here.then(|| (format!("{}:{}", consumer.application, consumer.name), relation.id))
+        here.then(|| format!("{}:{}", consumer.application, consumer.name))
     };
-    let mut found: Vec<(String, i64)> = status.relations.iter().filter_map(other).collect();
+    let mut found: Vec<String> = status.relations.iter().filter_map(other).collect();
     found.sort();
     found
 }
@@ -101,7 +82,7 @@ fn cannot(context: &Context<'_>, why: impl std::fmt::Display, cure: &str) -> Fai
 /// The consumers that were moved last.
 pub fn moved(state: &State) -> Vec<String> {
     let known = known(state).filter(|adoption| adoption.request == state.request_seq);
-    known.unwrap_or_default().moves.into_iter().map(|one| one.consumer).collect()
+    known.unwrap_or_default().moves.into_iter().map(|one| one.end).collect()
 }
 
 /// A consumer whose old relation went, or goes, and whose new one is not there yet.
@@ -117,9 +98,9 @@ pub struct Between {
 /// The consumer that is between two relations, if one is.
 pub fn between(state: &State) -> Option<Between> {
     let Adoption { back, moves, .. } = known(state)?;
-    let one = moves.into_iter().find(|one| one.removing && !one.done)?;
-    let to = if one.refused.is_some() { one.from } else { one.to };
-    Some(Between { consumer: one.consumer, to, action: if back { "adopt undo=true" } else { "adopt" } })
+    let one = moves.into_iter().find(|one| one.lacks().is_some())?;
+    let to = one.lacks()?.to_owned();
+    Some(Between { consumer: one.end, to, action: if back { "adopt undo=true" } else { "adopt" } })
 }
 
 fn known(state: &State) -> Option<Adoption> {
@@ -135,20 +116,29 @@ pub(super) async fn go_on(
     let status = conductor.status_now(login).await?;
     let request = context.state.request_seq;
     let mut adoption = known(context.state).unwrap_or_default();
-    let begun = adoption.moves.iter().any(|one| !one.done && one.removing);
+    let begun = adoption.moves.iter().any(|one| one.lacks().is_some());
     // What was begun is brought to its end before anything else is.
     if adoption.request != request && !begun {
         let moves = wanted(context, &status, back);
-        if let Some(why) = hindrance(context, conductor, login, &status, &moves).await? {
+        if let Some(why) = moves::hindrance(context, conductor, login, &status, &moves).await? {
             return Ok(why);
         }
         adoption = Adoption { request, back, moves };
         keep(context, &adoption).await?;
     }
-    match adoption.moves.iter().position(|one| !one.done) {
-        Some(place) => step(context, conductor, login, &status, (&mut adoption, place)).await,
-        None => Ok(Through::Done),
+    while let Some(one) = adoption.moves.iter_mut().find(|one| !one.done) {
+        match moves::step(conductor, login, &status, one).await? {
+            Stepped::Noted => keep(context, &adoption).await?,
+            Stepped::AtWork(text) => return Ok(Through::AtWork(text)),
+            Stepped::Person(why, command) => return Ok(Through::Person(why, command)),
+            // What was moved before stays.
+            Stepped::TakenBack(why) => {
+                keep(context, &Adoption::default()).await?;
+                return Err(cannot(context, why, "mend that and run it again, or move them by hand").into());
+            }
+        }
     }
+    Ok(Through::Done)
 }
 
 async fn keep(context: &mut Context<'_>, adoption: &Adoption) -> Result<(), Failure> {
@@ -184,125 +174,9 @@ fn wanted(context: &Context<'_>, status: &FullStatus, back: bool) -> Vec<Move> {
     };
     let of = |from: String| {
         let to = to.clone();
-        consumers_of(status, &from, coordinator).into_iter().map(move |(consumer, relation)| Move {
-            consumer,
-            from: from.clone(),
-            to: to.clone(),
-            relation,
-            ..Move::default()
-        })
+        consumers_of(status, &from, coordinator).into_iter().map(move |consumer| Move::new(consumer, &from, &to))
     };
     from.into_iter().flat_map(of).collect()
-}
-
-/// What would stop a move half way is found before the first relation goes.
-async fn hindrance(
-    context: &Context<'_>,
-    conductor: &mut Conductor,
-    login: &ModelLogin,
-    status: &FullStatus,
-    moves: &[Move],
-) -> Result<Option<Through>, Stop> {
-    if moves.is_empty() {
-        return Ok(None);
-    }
-    let blocks = conductor.session(login).await?.blocks().await?;
-    for change in [Change::Alter, Change::Remove] {
-        if let Some(block) = blocking(&blocks, change) {
-            let why = format!("juju disable-command stops changes of the model (\"{}\")", block.message);
-            return Ok(Some(conductor.cannot(why)));
-        }
-    }
-    for one in moves {
-        for end in [&one.consumer, &one.from, &one.to] {
-            let application = end.split(':').next().unwrap_or_default();
-            // We ourselves are at work while our own action runs; one of another model is not seen.
-            if application == context.applications.coordinator || !status.applications.contains_key(application) {
-                continue;
-            }
-            match resting(status, application, &FINE) {
-                Settled::Yes => {}
-                Settled::NotYet(why) => return Ok(Some(Through::AtWork(format!("before consumers are moved: {why}")))),
-                Settled::Stuck(why) => return Ok(Some(conductor.cannot(why))),
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The next thing about one consumer, by what the model shows.
-async fn step(
-    context: &mut Context<'_>,
-    conductor: &mut Conductor,
-    login: &ModelLogin,
-    status: &FullStatus,
-    (adoption, place): (&mut Adoption, usize),
-) -> Result<Through, Stop> {
-    let Move { consumer, from, to, relation, removing, making, refused, .. } = adoption.moves[place].clone();
-    if let Some(why) = refused {
-        return take_back(context, conductor, login, status, (adoption, place, &why)).await;
-    }
-    if status.relations.iter().any(|found| found.id == relation) {
-        if !removing {
-            adoption.moves[place].removing = true;
-            keep(context, adoption).await?;
-        }
-        if let Settled::Stuck(why) = relation_gone(status, relation) {
-            return Ok(Through::Person(why, "juju status --relations".to_owned()));
-        }
-        // Asking once more for what goes already is a success.
-        if !conductor.has_removed(relation) {
-            conductor.session(login).await?.destroy_relation_by_id(relation).await?;
-            conductor.removed(relation);
-        }
-        return Ok(Through::AtWork(format!("the relation of {consumer} with {from} goes")));
-    }
-    if relation_between(status, &consumer, &to).is_some() {
-        return Ok(match related(status, &consumer, &to) {
-            Settled::Yes => {
-                log::info!("{consumer} is related to {to}");
-                adoption.moves[place].done = true;
-                keep(context, adoption).await?;
-                Through::AtWork(format!("{consumer} was moved to {to}"))
-            }
-            Settled::NotYet(why) => Through::AtWork(format!("{consumer} is moved to {to}: {why}")),
-            Settled::Stuck(why) => Through::Person(why, "juju status --relations".to_owned()),
-        });
-    }
-    if !making {
-        adoption.moves[place].making = true;
-        keep(context, adoption).await?;
-    }
-    match conductor.session(login).await?.add_relation(&consumer, &to).await {
-        Ok(_) => Ok(Through::AtWork(format!("{consumer} is moved to {to}"))),
-        Err(error) if error.reaction() == Reaction::Stop => {
-            adoption.moves[place].refused = Some(error.to_string());
-            keep(context, adoption).await?;
-            Ok(Through::AtWork(format!("{consumer} goes back to {from}: {error}")))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The old relation once more; what was moved before stays.
-async fn take_back(
-    context: &mut Context<'_>,
-    conductor: &mut Conductor,
-    login: &ModelLogin,
-    status: &FullStatus,
-    (adoption, place, why): (&mut Adoption, usize, &str),
-) -> Result<Through, Stop> {
-    let Move { consumer, from, .. } = adoption.moves[place].clone();
-    if relation_between(status, &consumer, &from).is_none() {
-        conductor.session(login).await?.add_relation(&consumer, &from).await?;
-        return Ok(Through::AtWork(format!("{consumer} goes back to {from}")));
-    }
-    if let Settled::NotYet(still) = related(status, &consumer, &from) {
-        return Ok(Through::AtWork(format!("{consumer} goes back to {from}: {still}")));
-    }
-    keep(context, &Adoption::default()).await?;
-    let found = format!("{why}, so {consumer} is related to {from} again");
-    Err(cannot(context, found, "mend that and run it again, or move them by hand").into())
 }
 
 #[cfg(test)]
@@ -333,6 +207,6 @@ mod tests {
             ..Default::default()
         };
         let found = consumers_of(&status, "kratos:kratos-info", "coordinator");
-        assert_eq!(found, [("login-ui:kratos-info".to_owned(), 7)]);
+        assert_eq!(found, ["login-ui:kratos-info"]);
     }
 }

@@ -8,7 +8,9 @@ mod action;
 mod adopt;
 mod back_up;
 mod conductor;
+mod moves;
 mod refresh;
+mod routes;
 mod wake;
 
 pub use action::{forget, task};
@@ -16,6 +18,7 @@ pub use adopt::{Between, adopt, between, consumers_of, moved};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
 pub use refresh::{is_asked, revision_before};
+pub use routes::{exchange_commands, plan_routes, routes_by_hand, take_routes};
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};
@@ -110,6 +113,13 @@ pub enum Work {
         /// Whether they go back.
         back: bool,
     },
+    /// Nothing but a look: who has which place at an ingress.
+    PlanRoutes,
+    /// The side that users go to takes the other's place at its ingress.
+    Routes {
+        /// Who takes it.
+        to: Side,
+    },
     /// Nothing but a look: whether the application has the charm again that it had before its refresh.
     Return,
     /// A backup of one side's cluster.
@@ -135,6 +145,10 @@ impl Work {
         if let Work::BackUp { side, .. } = self {
             let unknown = || format!("the PostgreSQL application of the {} is not known by a name here", side.name());
             return context.postgresql(side).is_empty().then(unknown);
+        }
+        if let (Work::PlanRoutes | Work::Routes { .. }, Some(model)) = (self, &context.applications.source.model) {
+            let source = &context.applications.source.name;
+            return Some(format!("the coordinator may not change the model {model}, in which {source} is"));
         }
         if let Some(model) = &target.model {
             return Some(format!("the coordinator may not change the model {model}, in which {} is", target.name));
@@ -205,6 +219,8 @@ async fn go_on(
         Work::Restart => wake::wake(context, conductor, login, Wanted::Restart).await,
         Work::Restore => wake::restored(context, conductor, login).await,
         Work::Adopt { back } => adopt::go_on(context, conductor, login, back).await,
+        Work::PlanRoutes => routes::plan(context, conductor, login).await,
+        Work::Routes { to } => routes::go_on(context, conductor, login, to).await,
         Work::Return => refresh::returned(context, conductor, login).await,
         Work::BackUp { side, kind, begin } => back_up::back_up(context, conductor, login, (side, kind, begin)).await,
     }

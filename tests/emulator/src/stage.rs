@@ -13,7 +13,7 @@ use peers::proxy::{Proxy, Replies};
 
 use crate::controller::Api;
 use crate::model::{Charm, Controller, DeployOptions, Model};
-use crate::neighbours::{CharmedPostgresql, Consumer, ConsumerView, KratosApp, KratosView, Route};
+use crate::neighbours::{CharmedPostgresql, Consumer, ConsumerView, KratosApp, KratosView, Route, RouteView};
 use crate::world::{Options, random_hex};
 
 /// The Juju user that the coordinator logs in as.
@@ -66,6 +66,8 @@ pub struct Place {
     pub kratos: &'static str,
     pub postgresql: &'static str,
     traefik: &'static str,
+    /// The rules of that ingress.
+    pub ingress: RouteView,
 }
 
 impl Place {
@@ -152,15 +154,20 @@ impl Stage {
             ..Options::default()
         })?;
         let model = |name| controller.model(name).or_else(|_| controller.add_model(name));
-        let source_place =
-            Place { model: model(models.source)?, kratos: "kratos", postgresql: "postgresql-k8s", traefik: "traefik" };
+        let source_place = Place {
+            model: model(models.source)?,
+            kratos: "kratos",
+            postgresql: "postgresql-k8s",
+            traefik: "traefik",
+            ingress: RouteView::default(),
+        };
         let (model_of_target, model_of_coordinator) = (model(models.target)?, model(models.coordinator)?);
         // In a model of its own nothing else has taken the usual names.
         let (kratos, postgresql, traefik) = match models.target == models.source {
             true => ("kratos-new", "postgresql-new", "traefik-new"),
             false => ("kratos", "postgresql-k8s", "traefik"),
         };
-        let target_place = Place { model: model_of_target, kratos, postgresql, traefik };
+        let target_place = Place { model: model_of_target, kratos, postgresql, traefik, ingress: RouteView::default() };
         let kratos = KratosApp::new(383, "0.1/stable", "1.0.0")?.with_revision(500, "0.4/stable", "1.3.1")?;
         let kratos_new = KratosApp::new(383, "0.1/stable", "1.0.0")?.with_revision(500, "0.4/stable", "1.3.1")?;
         let consumer = Consumer::new();
@@ -186,7 +193,7 @@ impl Stage {
                 cluster.psql("postgres", &made)?;
             }
         }
-        for Place { model, kratos, postgresql, traefik } in [&source_place, &target_place] {
+        for Place { model, kratos, postgresql, traefik, .. } in [&source_place, &target_place] {
             model.integrate(&format!("{kratos}:pg-database"), &format!("{postgresql}:database"))?;
             model.integrate(&format!("{kratos}:public-route"), &format!("{traefik}:traefik-route"))?;
         }
@@ -323,7 +330,7 @@ fn place(place: &Place, postgresql: CharmedPostgresql, kratos: KratosApp, host: 
     let native = |name: &str, charm: Box<dyn crate::NativeCharm>| place.model.deploy(Charm::Native(charm), name);
     native(place.postgresql, Box::new(postgresql))?;
     native(place.kratos, Box::new(kratos))?;
-    native(place.traefik, Box::new(Route::new(host)))
+    native(place.traefik, Box::new(Route::seen_by(host, &place.ingress)))
 }
 
 /// Puts a charm's folder together from the repository's files and a built `dispatch`.

@@ -16,4 +16,4 @@ pub use hydra::{HydraApp, HydraView};
 pub use kratos::{KratosApp, KratosView};
 pub use ory::Servers;
 pub use postgresql::CharmedPostgresql;
-pub use route::Route;
+pub use route::{Route, RouteView};

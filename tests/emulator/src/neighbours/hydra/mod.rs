@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use peers::hydra::App;
 use serde_json::{Map, Value, json};
 
-use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload};
+use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload, submit_routes};
 use crate::ExecuteResult;
 use crate::charm::CharmFiles;
 use crate::event::Event;
@@ -62,6 +62,15 @@ options:
 ";
 
 const PEERLESS: &str = "Peer integration is not ready yet";
+
+/// What it has an ingress lead to it.
+const RULES: [&str; 5] = [
+    "PathPrefix(`/oauth2`)",
+    "Path(`/.well-known/jwks.json`)",
+    "Path(`/.well-known/openid-configuration`)",
+    "Path(`/.well-known/oauth-authorization-server`)",
+    "Path(`/userinfo`)",
+];
 
 /// How long the migration that a fresh database gets by itself may take.
 const AUTOMATIC_LIMIT: Duration = Duration::from_secs(60);
@@ -179,6 +188,7 @@ impl NativeCharm for HydraApp {
         }
         if context.is_leader()? {
             context.application_version_set(self.0.release().version())?;
+            submit_routes(event, &RULES, &self.0.servers().ports().public_url(), context)?;
             if endpoints::are_due(event) {
                 endpoints::publish(self.0.servers(), context)?;
             }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use peers::kratos::{App, Settings};
 use serde_json::{Map, Value};
 
-use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload};
+use super::ory::{DATABASE, RUN_MIGRATION, Servers, Workload, submit_routes};
 use crate::ExecuteResult;
 use crate::charm::CharmFiles;
 use crate::event::Event;
@@ -36,6 +36,10 @@ options:
   log_level: {type: string, default: info, description: Level of the server's log.}
   dev: {type: boolean, default: false, description: Development mode.}
 ";
+
+/// What it has an ingress lead to it.
+const RULES: [&str; 3] =
+    ["Path(`/.well-known/webauthn.js`)", "PathPrefix(`/self-service/methods/oidc/callback`)", "PathPrefix(`/schemas`)"];
 
 /// How long the migration that a fresh database gets by itself may take.
 const AUTOMATIC_LIMIT: Duration = Duration::from_secs(120);
@@ -125,6 +129,7 @@ impl NativeCharm for KratosApp {
         }
         if context.is_leader()? {
             context.application_version_set(self.0.release().version())?;
+            submit_routes(event, &RULES, &self.0.servers().ports().public_url(), context)?;
             if information::is_due(event) {
                 information::publish(self.0.servers(), event, context)?;
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use peers::ory::{Application, Release};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::ExecuteResult;
 use crate::event::Event;
@@ -208,6 +208,28 @@ impl<A: Application> Workload<A> {
         self.servers.kill_servers();
         Ok(ExecuteResult { code: 0, stdout: String::new(), stderr: String::new() })
     }
+}
+
+/// Submits to the ingress the rules that lead to this application, as the charms do: no priority, no host; leader only.
+pub fn submit_routes(event: &Event, rules: &[&str], url: &str, context: &UnitContext) -> Result<()> {
+    let name = format!("juju-{}-{}-public-api", context.model(), context.application());
+    let service = format!("{name}-service");
+    let routers: Map<String, Value> = rules
+        .iter()
+        .enumerate()
+        .map(|(number, rule)| {
+            let router = json!({"entryPoints": ["web"], "rule": rule, "service": service});
+            (format!("{name}-router-{number}"), router)
+        })
+        .collect();
+    let balancer = json!({"loadBalancer": {"servers": [{"url": url}]}});
+    let config = json!({"http": {"routers": routers, "services": {service: balancer}}}).to_string();
+    for relation in context.relations(PUBLIC_ROUTE)? {
+        if !matches!(event, Event::RelationBroken(broken) if broken.id == relation.id) {
+            context.set_application_databag(&relation.id, &[("config", config.as_str()), ("raw", "True")])?;
+        }
+    }
+    Ok(())
 }
 
 /// The URL under which the world reaches an application, once its route has told. A route that is just going tells
