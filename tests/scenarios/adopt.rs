@@ -6,6 +6,7 @@ use super::hold;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
 use controller_peer::{BlockKind, Fault};
+use emulator::stage::Stage;
 use emulator::{ActionResult, Model};
 
 const CONSUMER: &str = "login-ui:kratos-info";
@@ -15,11 +16,16 @@ const OURS: &str = "coordinator:kratos-info";
 /// A stage as it is before anybody is adopted.
 fn unadopted(name: &str) -> Played {
     let stage = rig::stage(name, 1);
+    unadopt(&stage);
+    stage
+}
+
+/// The consumer takes its address from Kratos itself, as before.
+pub fn unadopt(stage: &Stage) {
     stage.model.remove_relation(OURS, CONSUMER).unwrap();
     stage.model.wait_idle(SOON).unwrap();
     stage.model.integrate(ITSELF, CONSUMER).unwrap();
     stage.model.wait_idle(SOON).unwrap();
-    stage
 }
 
 /// `adopt`, asked for again until this is its outcome: the coordinator's own hooks come between.

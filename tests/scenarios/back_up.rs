@@ -9,7 +9,7 @@ use emulator::neighbours::S3Integrator;
 use emulator::{ActionResult, Charm, Model};
 
 /// Gives both clusters a bucket.
-fn give_bucket(stage: &Played) {
+pub fn give_bucket(stage: &Played) {
     let model = &stage.model;
     for (name, postgresql) in [("s3", "postgresql-k8s"), ("s3-new", "postgresql-new")] {
         model.deploy(Charm::Native(Box::new(S3Integrator)), name).unwrap();

@@ -13,6 +13,7 @@ pub mod hold;
 mod hydra;
 mod in_place;
 mod interrupted;
+mod journalled;
 mod kills;
 mod leadership;
 mod lost_journal;

@@ -86,6 +86,9 @@ fn answer(client: &mut Client, frame: &Value, call: &str, shared: &Shared) -> Va
     let params = frame.get("params").cloned().unwrap_or_default();
     let version = frame.get("version").and_then(Value::as_u64).unwrap_or_default();
     let asked = Asked { facade: &facade, version, request: &request, params: &params };
+    if let Some(observer) = shared.observer().filter(|_| client.user.is_some()) {
+        observer(call, &params);
+    }
     let mut controller = shared.controller();
     let mut model = shared.model();
     let (answered, needs) = if client.user.is_none() {

@@ -37,15 +37,23 @@ impl Default for Options {
     }
 }
 
+/// Somebody who is told of each call and its parameters before it is done.
+pub type Observer = Arc<dyn Fn(&str, &Value) + Send + Sync>;
+
 /// What connections share.
 pub(crate) struct Shared {
     pub controller: Mutex<Controller>,
+    pub observer: Mutex<Option<Observer>>,
     pub model: Arc<Mutex<dyn Model>>,
 }
 
 impl Shared {
     pub fn controller(&self) -> MutexGuard<'_, Controller> {
         self.controller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn observer(&self) -> Option<Observer> {
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn model(&self) -> MutexGuard<'_, dyn Model + 'static> {
@@ -104,7 +112,7 @@ impl<M: Model + 'static> Peer<M> {
             pending: BTreeMap::new(),
         };
         let behind: Arc<Mutex<dyn Model>> = Arc::clone(&model) as _;
-        let shared = Arc::new(Shared { controller: Mutex::new(controller), model: behind });
+        let shared = Arc::new(Shared { controller: Mutex::new(controller), observer: Mutex::default(), model: behind });
         let mut addresses = Vec::new();
         for _ in 0..options.addresses {
             // Also within a test's own runtime, where waiting is not allowed.
@@ -175,6 +183,11 @@ impl<M: Model + 'static> Peer<M> {
     /// What it is busy with from now on.
     pub fn set_mode(&self, mode: Mode) {
         self.shared.controller().mode = mode;
+    }
+
+    /// Has somebody told of each call of a user who is logged in, before it is done.
+    pub fn observe(&self, observer: impl Fn(&str, &Value) + Send + Sync + 'static) {
+        *self.shared.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(observer));
     }
 
     /// The next call of this kind, such as `Application.SetCharm`, goes wrong.
