@@ -42,8 +42,14 @@ fn adopt(model: &Model, parameters: &[(&str, &str)], outcome: &str) -> ActionRes
 }
 
 pub fn done(model: &Model, parameters: &[(&str, &str)], says: &str) {
+    let tasks = |model: &Model| model.tasks().iter().filter(|task| task.action == "adopt").count();
+    let before = tasks(model);
     let adopted = adopt(model, parameters, "done");
-    assert!(adopted.result("message").contains(says), "{adopted:?}");
+    // What an earlier one began may have come to its end before it was asked for again.
+    let again = tasks(model) > before + 1;
+    let stands = ["every consumer takes its address from here already", "no consumer takes its address from here"];
+    let message = adopted.result("message");
+    assert!(message.contains(says) || again && stands.contains(&message.as_str()), "{adopted:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::story::{expect, run};
 use controller_peer::Fault;
 use emulator::neighbours::S3Integrator;
 use emulator::{ActionResult, Charm, Model};
+use serde_json::json;
 
 /// Gives both clusters a bucket.
 pub fn give_bucket(stage: &Played) {
@@ -75,6 +76,27 @@ fn a_backup_is_made_once_and_counts_when_it_is_listed() {
     assert_eq!(made(model), ["postgresql-k8s/0", "postgresql-new/0"]);
     let shown = expect(model, "show", &[], "done");
     assert!(shown.result("report").contains(&found.result("backup")), "{shown:?}");
+    // The task of a list that the controller has forgotten is asked for once more.
+    hold_unit(&stage, "postgresql-new/0", "actions/list-backups");
+    let lists = |model: &Model| model.tasks().iter().filter(|task| task.action == "list-backups").count();
+    let before = lists(model);
+    let task = model.enqueue("coordinator/leader", "back-up", &[("side", "target")]).unwrap();
+    model.wait_until("the list to be asked for", SOON, |model| lists(model) > before).unwrap();
+    let forgotten = json!({"results": [{"error": {"message": "action \"99\" not found", "code": "not found"}}]});
+    api.plan_reply("Action.Actions", json!({"response": forgotten}));
+    let again = model.wait_until("another list to be asked for", SOON, |model| lists(model) > before + 1);
+    again.unwrap_or_else(|error| {
+        panic!("{error:#}: {:?}\n{:?}", model.tasks(), api.received().iter().rev().take(8).collect::<Vec<_>>())
+    });
+    stage.controller.set_gate(None);
+    model.update_status("postgresql-new/0").unwrap();
+    model
+        .wait_until("the backup to be over", SOON, |model| {
+            model.tasks().iter().any(|seen| seen.id == task && seen.ended())
+        })
+        .unwrap();
+    let known = expect(model, "show", &[], "done").result("report");
+    assert!(!known.contains("does not show it"), "{known}");
     rig::close(&stage, End::Source);
 }
 

@@ -215,23 +215,26 @@ async fn follow(
     known: BackUp,
 ) -> Result<Through, Stop> {
     let tag = known.task.clone().unwrap_or_default();
-    let task = match conductor.session(login).await?.task(&tag).await {
-        Ok(task) => task,
-        // The controller forgets old tasks.
-        Err(error) if error.code() == Some(Code::NotFound) => {
-            return end(context, side, known, Ended { failure: Some(error.to_string()), backup: None }).await;
-        }
-        Err(error) => return Err(error.into()),
-    };
     let (unit, shown) = (&known.unit, number(&tag));
-    if !task.status.is_final() {
-        let last = task.log.last().map(|line| format!(": {}", line.message)).unwrap_or_default();
-        let does = if task.status == TaskStatus::Pending { "waits for its turn on" } else { "runs on" };
-        return Ok(Through::AtWork(format!("{CREATE} {does} {unit} (task {shown}){last}")));
-    }
-    if !task.succeeded() {
-        let failure = format!("{CREATE} of {unit} failed (task {shown}): {}", said(&task));
-        return end(context, side, known, Ended { failure: Some(failure), backup: None }).await;
+    // It is listed only once it has ended well.
+    if known.listed.is_none() {
+        let task = match conductor.session(login).await?.task(&tag).await {
+            Ok(task) => task,
+            // The controller forgets old tasks.
+            Err(error) if error.code() == Some(Code::NotFound) => {
+                return end(context, side, known, Ended { failure: Some(error.to_string()), backup: None }).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !task.status.is_final() {
+            let last = task.log.last().map(|line| format!(": {}", line.message)).unwrap_or_default();
+            let does = if task.status == TaskStatus::Pending { "waits for its turn on" } else { "runs on" };
+            return Ok(Through::AtWork(format!("{CREATE} {does} {unit} (task {shown}){last}")));
+        }
+        if !task.succeeded() {
+            let failure = format!("{CREATE} of {unit} failed (task {shown}): {}", said(&task));
+            return end(context, side, known, Ended { failure: Some(failure), backup: None }).await;
+        }
     }
     let Some(list) = list(context, conductor.session(login).await?, side, &known).await? else {
         return Ok(Through::AtWork(format!("{CREATE} of {unit} has ended (task {shown}); looking for it in {LIST}")));
@@ -275,7 +278,16 @@ async fn list(context: &mut Context<'_>, session: &Session, side: Side, known: &
         keep(context, side, &BackUp { list: Some(task), ..asked }).await?;
         return Ok(None);
     };
-    Ok(Some(session.task(list).await?).filter(|task| task.status.is_final()))
+    match session.task(list).await {
+        Ok(task) => Ok(Some(task).filter(|task| task.status.is_final())),
+        // The controller forgets old tasks: it is listed once more.
+        Err(error) if error.code() == Some(Code::NotFound) => {
+            let at = session.full_status().await?.controller_timestamp;
+            keep(context, side, &BackUp { list: None, listed: Some(at), ..known.clone() }).await?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The unit that may make a backup: one that is not the primary where the charm demands that (16 always, 14 with TLS),
