@@ -74,6 +74,7 @@ fn image(revision: u64) -> Resource {
         path: String::new(),
         origin: "store".to_owned(),
         revision: i64::try_from(revision).unwrap_or(i64::MAX),
+        ..Resource::default()
     }
 }
 
