@@ -15,6 +15,7 @@ mod in_place;
 mod interrupted;
 mod kills;
 mod leadership;
+mod local_charm;
 mod lost_journal;
 mod matrix;
 mod models;

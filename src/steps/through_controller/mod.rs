@@ -6,16 +6,18 @@
 
 mod action;
 mod adopt;
+mod asked;
 mod back_up;
 mod conductor;
+mod local;
 mod refresh;
 mod wake;
 
 pub use action::{forget, task};
 pub use adopt::{Between, adopt, between, consumers_of, moved};
+pub use asked::{charm_before, is_asked};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
-pub use refresh::{is_asked, revision_before};
 pub use wake::restore;
 
 use super::context::{Answer, Context, Outcome, wait};

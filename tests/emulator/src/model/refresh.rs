@@ -111,6 +111,53 @@ impl Model {
         Ok(())
     }
 
+    /// The same with a charm that was uploaded; its image, too, where it comes at the same moment.
+    pub(crate) fn set_local_charm(&self, application: &str, revision: u64, image: Option<UploadedImage>) -> Result<()> {
+        let mut world = self.shared.lock();
+        let known = world.application_of(&self.name, application)?;
+        let other = !known.local || known.charm_revision != revision;
+        if let Some(image) = image {
+            known.take_upload(image);
+        }
+        known.local = true;
+        known.charm_revision = revision;
+        known.channel.clear();
+        if other {
+            known.announce_upgrade();
+        }
+        drop(world);
+        self.shared.ring();
+        Ok(())
+    }
+
+    /// The application has an image that was uploaded; its pods restart with the next charm.
+    pub(crate) fn take_upload(&self, application: &str, image: UploadedImage) -> Result<()> {
+        self.shared.lock().application_of(&self.name, application)?.take_upload(image);
+        Ok(())
+    }
+
+    /// The image of the store that is the same as what lies at a place of a registry.
+    pub(crate) fn image_at(&self, application: &str, reference: &str) -> Result<u64> {
+        let code = self.shared.lock().application_of(&self.name, application)?.code.clone();
+        let Code::Native(charm) = code else { bail!("cannot use the image {reference}: the charm has none") };
+        let charm = charm.lock().unwrap_or_else(PoisonError::into_inner);
+        charm.image_at(reference).with_context(|| format!("cannot pull {reference}"))
+    }
+
+    /// An operator gives a file for one of the charm's resources (`juju attach-resource`).
+    pub fn attach_resource(&self, application: &str, name: &str, content: Vec<u8>) -> Result<()> {
+        let mut world = self.shared.lock();
+        let known = world.application_of(&self.name, application)?;
+        if known.charm.file_of(name).is_none() {
+            bail!("cannot attach {name:?} to {application:?}: charm resource {name:?} not found");
+        }
+        known.attached.insert(name.to_owned(), content);
+        known.announce_upgrade();
+        drop(world);
+        self.shared.ring();
+        Ok(())
+    }
+
     /// The application's pods restart with another image, under the charm that it has.
     pub(crate) fn set_image(&self, application: &str, image: u64) -> Result<()> {
         let mut world = self.shared.lock();
@@ -122,6 +169,12 @@ impl Model {
         self.shared.ring();
         Ok(())
     }
+}
+
+/// An image that was uploaded: what it says, and the image of the store that it is.
+pub(crate) struct UploadedImage {
+    pub image: u64,
+    pub content: String,
 }
 
 impl World {
@@ -140,7 +193,14 @@ impl Application {
         }
         self.image = Some(image);
         self.image_pending = true;
+        self.uploaded_image.clear();
         Ok(true)
+    }
+
+    fn take_upload(&mut self, UploadedImage { image, content }: UploadedImage) {
+        self.image = Some(image);
+        self.image_pending = true;
+        self.uploaded_image = content;
     }
 
     fn announce_upgrade(&mut self) {
