@@ -398,7 +398,10 @@ mod tests {
             (json!({"local": true}), "cannot refresh: local=true without an image would leave"),
             (json!({"image": image}), "cannot refresh: image belongs to a charm that was attached; give local=true"),
             (json!({"image": image, "local": false}), "image belongs to a charm that was attached"),
-            (json!({"local": true, "image": image, "channel": "1.3/stable"}), "the charm that was attached, channel one"),
+            (
+                json!({"local": true, "image": image, "channel": "1.3/stable"}),
+                "the charm that was attached, channel one",
+            ),
             (json!({"local": true, "image": image, "revision": 7}), "the charm that was attached, revision one"),
             (json!({"local": true, "image": image, "keep-release": true}), "at its release, local moves it"),
             (json!({"local": true, "image": "a b"}), "the parameter image is \"a b\"; give the place of an image"),

@@ -7,10 +7,11 @@ use super::hold;
 use super::models::type_in;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
-use controller_peer::{Charm, Fault, PUT_CHARM, PUT_RESOURCE};
+use controller_peer::{Access, BlockKind, Charm, Fault, PUT_CHARM, PUT_RESOURCE};
 use emulator::neighbours::KratosApp;
 use emulator::stage::USER;
 use emulator::{ActionResult, Api};
+use std::sync::Arc;
 
 const IMAGE: &str = "registry.internal:5000/identity/kratos:1.3.1";
 
@@ -28,7 +29,7 @@ fn packed() -> Vec<u8> {
 }
 
 /// A stage with credentials whose target has a local charm; another one is attached.
-fn attached(name: &str, juju: Option<&'static str>) -> (Played, std::sync::Arc<Api>) {
+fn attached(name: &str, juju: Option<&'static str>) -> (Played, Arc<Api>) {
     let (stage, api) = given_by(name, juju);
     stage.model.upload("kratos-new", 383).unwrap();
     stage.model.wait_idle(SOON).unwrap();
@@ -98,20 +99,23 @@ fn cut_off_before_each_request_it_is_sent_again() {
 #[test]
 fn killed_at_each_record_the_next_worker_goes_on() {
     let (stage, api) = given("local-charm-killed");
+    let model = &stage.model;
     attach(&stage, &packed());
-    let given = [("local", "true"), ("image", IMAGE), ("wait", "60")];
-    for place in ["record-before", "record-after"] {
-        for note in ["controller-refresh", "controller-refreshed"] {
-            hold::arm(&stage, "coordinator/0", &format!("{place}=noted/refresh/{note}"), "kill");
-            run(&stage.model, "refresh", &given);
+    model.enqueue("coordinator/leader", "refresh", &[("local", "true"), ("image", IMAGE)]).unwrap();
+    // Asked for and uploaded are one note, written twice.
+    for note in ["controller-refresh", "controller-refresh", "controller-refreshed"] {
+        for place in ["record-before", "record-after"] {
+            hold::arm(&stage, "coordinator/0", &format!("{place}/noted/refresh/{note}"), "kill");
+            hold::reached(&stage, "coordinator/0");
+            model.update_status("coordinator/0").unwrap();
         }
     }
-    // From a charm of Charmhub to one that was attached: the first that anybody uploaded.
-    expect(&stage.model, "refresh", &given, "done");
+    refresh(&stage, "done", "");
     assert_eq!((api.times_done(PUT_CHARM), api.times_done("Application.SetCharm")), (1, 1));
+    // From a charm of Charmhub to the first that anybody uploaded.
     assert_eq!(target_has(&api), ("local:kratos-0".to_owned(), Some(IMAGE.to_owned())));
     modest(&api);
-    expect(&stage.model, "rollback", &[], "done");
+    expect(model, "rollback", &[], "done");
     rig::close(&stage, End::Source);
 }
 
@@ -141,9 +145,9 @@ fn what_is_no_charm_for_the_target_is_refused_before_anything_is_sent() {
     }
     assert_eq!(api.changes(), Vec::<String>::new());
 
-    // Another file than the one that was asked for, by the time that it can be sent.
+    // Who may only look, changes nothing.
     attach(&stage, &packed());
-    api.set_access(USER, controller_peer::Access::Read);
+    api.set_access(USER, Access::Read);
     let asked = expect(model, "refresh", &given, "waiting");
     let says = "user coordinator may only read this model; run juju grant coordinator write <model>";
     assert!(asked.result("message").contains(says), "{asked:?}");
@@ -155,28 +159,61 @@ fn what_is_no_charm_for_the_target_is_refused_before_anything_is_sent() {
     rig::close(&stage, End::Source);
 }
 
+/// `refresh` of what was asked for, asked for again until its outcome is this one and its message says this.
+fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
+    let ask = || run(&stage.model, "refresh", &[("wait", "5")]);
+    let mut last = ask();
+    for _ in 0..20 {
+        if last.result("outcome") == outcome && last.result("message").contains(says) {
+            return last;
+        }
+        last = ask();
+    }
+    panic!("refresh is not {outcome} with {says:?}: {last:?}");
+}
+
 #[test]
-fn an_image_that_the_target_has_already_and_a_file_that_was_replaced_are_told() {
-    let (stage, api) = attached("local-charm-told", None);
+fn a_file_that_went_is_got_again_and_one_that_was_replaced_is_told() {
+    let (stage, api) = attached("local-charm-gone", None);
     let model = &stage.model;
-    // A file that goes while the worker waits for the controller, as with a pod that is replaced, is got again by a hook.
     let given = [("local", "true"), ("image", IMAGE), ("wait", "6")];
-    api.set_block(controller_peer::BlockKind::BlockChange, Some("freeze until Monday"));
+    let link = model.charm_folder("coordinator/0").unwrap().join("target-charm");
+    api.set_block(BlockKind::BlockChange, Some("freeze until Monday"));
     let asked = expect(model, "refresh", &given, "waiting");
     assert!(asked.result("message").contains("freeze until Monday"), "{asked:?}");
-    let kept = std::fs::canonicalize(model.charm_folder("coordinator/0").unwrap().join("target-charm")).unwrap();
-    std::fs::write(&kept, b"another one").unwrap();
-    api.set_block(controller_peer::BlockKind::BlockChange, None);
-    let told = run(model, "refresh", &[("wait", "30")]);
-    assert_eq!(told.result("outcome"), "failed", "{told:?}");
+    std::fs::write(std::fs::canonicalize(&link).unwrap(), b"another one").unwrap();
+    api.set_block(BlockKind::BlockChange, None);
     let says = "what is attached as target-charm now is not what was asked for: it is no packed charm (";
-    assert!(told.message.contains(says), "{told:?}");
+    let told = refresh(&stage, "failed", says);
+    assert!(told.message.contains("run the action with local=true and image= again"), "{told:?}");
     assert_eq!(api.changes(), Vec::<String>::new());
-    // Asked for with its parameters the file comes anew.
-    let refreshed = expect(model, "refresh", &[("local", "true"), ("image", IMAGE), ("wait", "60")], "done");
-    assert_eq!(refreshed.result("outcome"), "done");
-    assert_eq!(api.times_done("Application.SetCharm"), 1);
+    // With its parameters it is asked for anew. A pod that is replaced has no file then; its next hook gets it.
+    api.set_block(BlockKind::BlockChange, Some("freeze until Monday"));
+    expect(model, "refresh", &given, "waiting");
+    std::fs::remove_file(std::fs::canonicalize(&link).unwrap()).unwrap();
+    api.set_block(BlockKind::BlockChange, None);
+    model.update_status("coordinator/0").unwrap();
+    refresh(&stage, "done", "");
+    assert_eq!((api.times_done(PUT_CHARM), api.times_done("Application.SetCharm")), (1, 1));
     modest(&api);
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
+}
+
+#[test]
+fn an_image_that_the_target_has_already_is_told_and_nothing_is_sent() {
+    let (stage, api) = attached("local-charm-image", None);
+    let model = &stage.model;
+    // The source's own release, by another name: the target serves it again.
+    let same = [("local", "true"), ("image", "registry.internal:5000/identity/kratos:1.0.0"), ("wait", "20")];
+    let asked = expect(model, "refresh", &same, "running");
+    assert!(asked.result("message").contains("its server is still the old one"), "{asked:?}");
+    expect(model, "rollback", &[], "done");
+    let before = api.changes();
+    let told = expect(model, "refresh", &same, "failed");
+    let says = "kratos-new has the image registry.internal:5000/identity/kratos:1.0.0 already";
+    assert!(told.message.contains(says), "{told:?}");
+    assert_eq!(api.changes(), before);
     expect(model, "rollback", &[], "done");
     rig::close(&stage, End::Source);
 }

@@ -33,7 +33,8 @@ pub(super) async fn begin(
     };
     let base = &now.origin.base;
     if !charm.bases.is_empty() && !charm.bases.iter().any(|runs_on| runs_on.is_like(base)) {
-        let found = format!("the charm that was attached does not run on {} {}, on which {name} is", base.name, base.channel);
+        let found =
+            format!("the charm that was attached does not run on {} {}, on which {name} is", base.name, base.channel);
         return Err(Failure::operator(DOING, found, "attach one that was packed for that").into());
     }
     let session = conductor.session(login).await?;
