@@ -224,6 +224,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     {
         return Ok(Reply::failed(sentence, desk.command(name)));
     }
+    local_charm::keep(desk.tools, desk.context, &journal.state);
     failpoint::reach(failpoint::ACTION_WATCH);
     watch::watch(desk, &request, journal, wait_of(parameters)).await
 }

@@ -4,8 +4,8 @@
 use super::desk::{Desk, Reply};
 use super::event::Context;
 use super::parameters::Parameters;
-use crate::controller::{CharmArchive, Unpackable};
-use crate::juju::{HookToolError, HookTools, Kind};
+use crate::controller::CharmArchive;
+use crate::juju::{HookTools, Kind};
 use crate::migration::{LocalCharm, State};
 use crate::steps::local_charm::{file, unfit};
 use std::io;
@@ -25,26 +25,20 @@ pub fn asked(name: &str, parameters: &Parameters, desk: &Desk<'_>) -> anyhow::Re
         let next = format!("{attach}\n{}", desk.command(&parameters.again(name)));
         Ok(Err(Reply::refused(format!("cannot {name}: {found}; run {attach}, then this action again"), next)))
     };
-    match fetch(desk.tools, desk.context) {
-        Ok(()) => {}
+    let path = match desk.tools.resource(TARGET_CHARM) {
+        Ok(path) => path,
         Err(error) if error.kind == Kind::Outside => return Err(error.into()),
         Err(error) => return refused(format!("no charm is attached as {TARGET_CHARM} ({})", error.stderr)),
-    }
-    let charm = match CharmArchive::open(&file(&desk.context.charm_dir)) {
-        Ok(charm) => charm,
-        Err(why) => return refused(will_not_do(&why)),
     };
-    match unfit(desk.gathered.applications.app, &charm) {
-        Some(why) => refused(format!("what is attached as {TARGET_CHARM} will not do: {why}")),
-        None => {
-            let image = parameters.text("image").to_owned();
-            Ok(Ok(LocalCharm { sha256: charm.sha256, image }))
+    let opened = CharmArchive::open(&path).map_err(|why| why.to_string());
+    let charm = opened.and_then(|charm| unfit(desk.gathered.applications.app, &charm).map_or(Ok(charm), Err));
+    match charm {
+        Ok(charm) => {
+            link(&path, &file(&desk.context.charm_dir))?;
+            Ok(Ok(LocalCharm { sha256: charm.sha256, image: parameters.text("image").to_owned() }))
         }
+        Err(why) => refused(format!("what is attached as {TARGET_CHARM} will not do: {why}")),
     }
-}
-
-fn will_not_do(why: &Unpackable) -> String {
-    format!("what is attached as {TARGET_CHARM} will not do: {why}")
 }
 
 /// Has the file where the worker looks for it while a request wants it. One that is there stays: it is what was asked for.
@@ -59,12 +53,9 @@ pub fn keep(tools: &HookTools, context: &Context, state: &State) {
 }
 
 /// Asks the unit's agent for the newest file, and leads the worker there.
-fn fetch(tools: &HookTools, context: &Context) -> Result<(), HookToolError> {
+fn fetch(tools: &HookTools, context: &Context) -> anyhow::Result<()> {
     let path = tools.resource(TARGET_CHARM)?;
-    if let Err(error) = link(&path, &file(&context.charm_dir)) {
-        log::warn!("cannot link to {}: {error}", path.display());
-    }
-    Ok(())
+    Ok(link(&path, &file(&context.charm_dir))?)
 }
 
 fn link(path: &Path, at: &Path) -> io::Result<()> {

@@ -4,19 +4,20 @@
 use super::closing::Played;
 use super::controller::{each_once, given, given_by, modest};
 use super::hold;
+use super::in_place;
 use super::models::type_in;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
 use controller_peer::{Access, BlockKind, Charm, Fault, PUT_CHARM, PUT_RESOURCE};
 use emulator::neighbours::KratosApp;
-use emulator::stage::USER;
-use emulator::{ActionResult, Api};
+use emulator::stage::{Stage, USER};
+use emulator::{ActionResult, Api, Candidate, Verdict};
 use std::sync::Arc;
 
 const IMAGE: &str = "registry.internal:5000/identity/kratos:1.3.1";
 
 /// Attaches a file as an operator does.
-fn attach(stage: &Played, content: &[u8]) {
+fn attach(stage: &Stage, content: &[u8]) {
     let file = std::env::temp_dir().join(format!("attached-{}-{}.charm", std::process::id(), stage.model.name()));
     std::fs::write(&file, content).unwrap();
     type_in(stage, &format!("juju attach-resource coordinator target-charm={}", file.display()));
@@ -216,4 +217,53 @@ fn an_image_that_the_target_has_already_is_told_and_nothing_is_sent() {
     assert_eq!(api.changes(), before);
     expect(model, "rollback", &[], "done");
     rig::close(&stage, End::Source);
+}
+
+#[test]
+fn in_place_it_is_taken_back_to_the_charm_before_and_gone_to_again() {
+    let (stage, people, api) = in_place::given("local-charm-in-place");
+    let model = &stage.model;
+    model.upload("kratos", 383).unwrap();
+    model.wait_idle(SOON).unwrap();
+    attach(&stage, &packed());
+    let asked =
+        [("local", "true"), ("image", IMAGE), ("accept-outage", "true"), ("accept-no-backup", "true"), ("wait", "5")];
+    // No unit follows until it is taken back.
+    let held = |next: &Candidate<'_>| next.unit == "kratos/0" && next.path.starts_with("hooks/");
+    stage.controller.set_gate(Some(Box::new(move |next| if held(next) { Verdict::Wait } else { Verdict::Run })));
+    let says = "kratos is being refreshed to local:kratos-384";
+    let mut running = run(model, "upgrade-in-place", &asked);
+    for _ in 0..4 {
+        if running.result("message").contains(says) {
+            break;
+        }
+        running = run(model, "upgrade-in-place", &asked);
+    }
+    assert!(running.result("message").contains(says), "{running:?}");
+    let again = format!("upgrade-in-place local=true image={IMAGE} accept-outage=true accept-no-backup=true");
+    assert_eq!(running.result("next"), format!("juju run coordinator/leader {again}"));
+    let back = expect(model, "rollback", &[("wait", "20")], "waiting");
+    let command = "juju refresh kratos --path=<charm file before> --resource oci-image=<image before>";
+    assert_eq!(back.result("next"), command);
+    stage.controller.set_gate(None);
+    // The file before is another revision when it comes back.
+    model.upload_as("kratos", 383, 385).unwrap();
+    expect(model, "rollback", &[("wait", "60")], "done");
+    in_place::at_rest(&stage);
+    in_place::closed(&stage, &people);
+
+    let mut last = run(model, "upgrade-in-place", &[&asked[..4], &[("wait", "120")]].concat());
+    for _ in 0..4 {
+        if last.result("outcome") != "running" {
+            break;
+        }
+        last = run(model, "upgrade-in-place", &[&asked[..4], &[("wait", "120")]].concat());
+    }
+    assert_eq!(last.result("outcome"), "done", "{last:?}");
+    in_place::upgraded(&stage, &people);
+    assert_eq!((api.times_done(PUT_CHARM), api.times_done("Application.SetCharm")), (2, 2));
+    // Once more with the same file and image it is done already.
+    let done = expect(model, "upgrade-in-place", &asked, "done");
+    assert!(done.result("message").contains("already"), "{done:?}");
+    assert_eq!(api.times_done(PUT_CHARM), 2);
 }

@@ -14,7 +14,12 @@ impl Model {
     /// The application's charm is one that was uploaded from now on (`juju refresh --path`): what Charmhub has under this
     /// revision. Native charms only.
     pub fn upload(&self, application: &str, revision: u64) -> Result<()> {
-        self.refresh_to(application, None, None, Some(revision), Some(true))
+        self.upload_as(application, revision, revision)
+    }
+
+    /// The same under a number of its own, as a controller counts what is uploaded.
+    pub fn upload_as(&self, application: &str, revision: u64, number: u64) -> Result<()> {
+        self.refresh_to(application, None, (None, Some(revision)), Some(number), Some(true))
     }
 
     /// Charmhub's charm instead of the one that was uploaded (`juju refresh --switch`).
@@ -23,7 +28,7 @@ impl Model {
         if charm.trim_start_matches("ch:") != known {
             bail!("cannot refresh {application:?}: it is {known}, and {charm} is not");
         }
-        self.refresh_to(application, None, channel, None, Some(false))
+        self.refresh_to(application, None, (channel, None), None, Some(false))
     }
 
     /// Refreshes a charm: from a folder for charm processes, by channel and
@@ -35,16 +40,16 @@ impl Model {
         channel: Option<&str>,
         revision: Option<u64>,
     ) -> Result<()> {
-        self.refresh_to(application, folder, channel, revision, None)
+        self.refresh_to(application, folder, (channel, revision), None, None)
     }
 
-    /// The same, and the charm becomes a local one, or one of Charmhub.
+    /// The same, under another number perhaps, and the charm becomes a local one, or one of Charmhub.
     fn refresh_to(
         &self,
         application: &str,
         folder: Option<&Path>,
-        channel: Option<&str>,
-        revision: Option<u64>,
+        (channel, revision): (Option<&str>, Option<u64>),
+        number: Option<u64>,
         becomes_local: Option<bool>,
     ) -> Result<()> {
         let (code, local, current, published) = {
@@ -54,7 +59,7 @@ impl Model {
             (known.code.clone(), known.local, known.charm_revision, known.published.clone())
         };
         let chosen = Published::newest(&published, channel, revision);
-        let next = revision.or(chosen.map(|chosen| chosen.revision)).unwrap_or(current + 1);
+        let next = number.or(revision).or(chosen.map(|chosen| chosen.revision)).unwrap_or(current + 1);
         let (files, code) = match (code, folder) {
             (Code::Process(_), Some(folder)) => self.store(folder, application, next)?,
             (_, None) if local && becomes_local.is_none() => {
@@ -80,6 +85,7 @@ impl Model {
         known.charm_revision = next;
         known.local = becomes_local.unwrap_or(local);
         known.image = chosen.map(|chosen| chosen.image).or(known.image);
+        known.uploaded_image.clear();
         // It runs already.
         known.image_pending = false;
         if let Some(channel) = channel {
