@@ -32,3 +32,55 @@ pub fn unfit(app: &App, charm: &CharmArchive) -> Option<String> {
         several => Some(format!("the charm {} has {several} images, and image= names one", charm.name)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::{HYDRA, KRATOS};
+    use std::io::Write as _;
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    const WHOLE: &str = "
+name: hydra
+provides: {hydra-endpoint-info: {interface: hydra_endpoints}}
+requires: {pg-database: {interface: postgresql_client}}
+resources: {oci-image: {type: oci-image}}
+";
+
+    fn packed(metadata: &str, actions: &str) -> CharmArchive {
+        let path = std::env::temp_dir().join(format!("local-charm-{}", std::process::id()));
+        let mut writer = ZipWriter::new(std::fs::File::create(&path).unwrap());
+        for (name, text) in [("metadata.yaml", metadata), ("actions.yaml", actions)] {
+            writer.start_file(name, SimpleFileOptions::default()).unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+        }
+        writer.finish().unwrap();
+        let opened = CharmArchive::open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        opened
+    }
+
+    #[test]
+    fn a_charm_that_a_migration_cannot_go_on_with_is_none_for_the_target() {
+        let action = "run-migration: {description: d}";
+        assert_eq!(unfit(&HYDRA, &packed(WHOLE, action)), None);
+        let without = |what: &str| WHOLE.replace(what, "x");
+        for (app, metadata, actions, says) in [
+            (&KRATOS, WHOLE.to_owned(), action, "it is the charm hydra, and kratos is wanted"),
+            (&HYDRA, without("hydra-endpoint-info"), action, "the charm hydra has no endpoint hydra-endpoint-info"),
+            (&HYDRA, without("postgresql_client"), action, "the charm hydra has no endpoint for a PostgreSQL database"),
+            (&HYDRA, WHOLE.to_owned(), "other: {}", "the charm hydra has no action run-migration"),
+            (&HYDRA, without("type: oci-image"), action, "the charm hydra has no image among its resources"),
+            (
+                &HYDRA,
+                WHOLE.replace("resources: {", "resources: {second: {type: oci-image}, "),
+                action,
+                "the charm hydra has 2 images, and image= names one",
+            ),
+        ] {
+            let metadata = metadata.replace("{x}", "{type: file}");
+            let found = unfit(app, &packed(&metadata, actions)).unwrap();
+            assert!(found.starts_with(says), "{found}");
+        }
+    }
+}

@@ -11,7 +11,12 @@ struct Packed(PathBuf);
 
 impl Packed {
     fn new(name: &str) -> Self {
-        let files = [("metadata.yaml", KRATOS), ("config.yaml", KRATOS_CONFIG), ("actions.yaml", KRATOS_ACTIONS)];
+        let files = [
+            ("metadata.yaml", KRATOS),
+            ("config.yaml", KRATOS_CONFIG),
+            ("actions.yaml", KRATOS_ACTIONS),
+            ("venv", &bulk()),
+        ];
         let path = std::env::temp_dir().join(format!("upload-{name}-{}.charm", std::process::id()));
         std::fs::write(&path, Charm::pack(&files).unwrap()).unwrap();
         Self(path)
@@ -21,6 +26,18 @@ impl Packed {
         CharmArchive::open(&self.0).unwrap()
     }
 }
+
+/// More than a connection takes before anybody reads it, packed too.
+fn bulk() -> String {
+    let (mut last, mut text) = (1_u64, String::new());
+    while text.len() < MANY {
+        last = last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push_str(&format!("{last:016x}"));
+    }
+    text
+}
+
+const MANY: usize = 16 << 20;
 
 impl Drop for Packed {
     fn drop(&mut self) {

@@ -107,6 +107,7 @@ pub(super) async fn upload(
                 Ok(charm) => charm,
                 Err(waits) => return Ok(Err(waits)),
             };
+            context.progress.say(format!("the charm that was attached for {} is being uploaded", asked.application));
             match session.upload_charm(&charm).await {
                 Ok(url) => url,
                 Err(error) => {
