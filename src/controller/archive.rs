@@ -144,7 +144,8 @@ fn inside<T: DeserializeOwned>(archive: &mut ZipArchive<&File>, name: &'static s
     };
     let mut text = String::new();
     found.take(LARGEST_INSIDE).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
-    serde_yaml::from_str(&text).map(Some).map_err(|error| unreadable(error.to_string()))
+    // A file that holds nothing declares nothing.
+    serde_yaml::from_str(&text).map_err(|error| unreadable(error.to_string()))
 }
 
 /// An endpoint is declared by a map, or by its interface alone.

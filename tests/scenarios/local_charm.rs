@@ -72,29 +72,40 @@ fn it_is_uploaded_with_its_image_and_leads_to_the_target_and_rollback_back() {
     rig::close(&stage, End::Source);
 }
 
-#[test]
-fn on_3_6_with_every_reply_lost_each_step_is_taken_once() {
-    let (stage, api) = attached("local-charm-3", Some("3.6.12"));
-    for call in [PUT_CHARM, "Charms.List", "Resources.AddPendingResources", PUT_RESOURCE, "Application.SetCharm"] {
-        api.plan_fault(call, Fault::CutAfter);
+/// Every request that a refresh to a charm of one's own is made of, and the look at what was uploaded.
+const CUT: [&str; 5] =
+    [PUT_CHARM, "Charms.List", "Resources.AddPendingResources", PUT_RESOURCE, "Application.SetCharm"];
+
+fn cut_off(name: &str, juju: Option<&'static str>, fault: Fault) -> (Played, Arc<Api>) {
+    let (stage, api) = attached(name, juju);
+    for call in CUT {
+        api.plan_fault(call, fault);
     }
     arrive(&stage);
     each_once(&stage, &api);
     assert_eq!(api.times_done(PUT_CHARM), 1);
     assert_eq!(target_has(&api), ("local:kratos-384".to_owned(), Some(IMAGE.to_owned())));
     rig::close(&stage, End::Target);
+    (stage, api)
+}
+
+#[test]
+fn on_3_6_with_every_reply_lost_each_step_is_taken_once() {
+    // What is announced there is seen with the charm only, so the image is given once more.
+    let (_stage, api) = cut_off("local-charm-3", Some("3.6.12"), Fault::CutAfter);
+    assert_eq!(api.times_done(PUT_RESOURCE), 2);
+}
+
+#[test]
+fn on_4_0_with_every_reply_lost_each_step_is_taken_once() {
+    let (_stage, api) = cut_off("local-charm-4", None, Fault::CutAfter);
+    assert_eq!(api.times_done(PUT_RESOURCE), 1);
 }
 
 #[test]
 fn cut_off_before_each_request_it_is_sent_again() {
-    let (stage, api) = attached("local-charm-before", None);
-    for call in [PUT_CHARM, "Charms.List", "Resources.AddPendingResources", PUT_RESOURCE, "Application.SetCharm"] {
-        api.plan_fault(call, Fault::CutBefore);
-    }
-    arrive(&stage);
-    each_once(&stage, &api);
-    assert_eq!((api.times_done(PUT_CHARM), api.times_done(PUT_RESOURCE)), (1, 1));
-    rig::close(&stage, End::Target);
+    let (_stage, api) = cut_off("local-charm-before", None, Fault::CutBefore);
+    assert_eq!(api.times_done(PUT_RESOURCE), 1);
 }
 
 #[test]
@@ -220,6 +231,21 @@ fn an_image_that_the_target_has_already_is_told_and_nothing_is_sent() {
 }
 
 #[test]
+fn without_credentials_the_command_is_printed_and_its_end_is_seen() {
+    let stage = rig::stage("local-charm-typed", 1);
+    let model = &stage.model;
+    attach(&stage, &packed());
+    let asked = expect(model, "refresh", &[("local", "true"), ("image", IMAGE)], "waiting");
+    let typed = format!("juju refresh kratos-new --path=<charm file> --resource oci-image={IMAGE}");
+    assert_eq!(asked.result("next"), typed);
+    rig::status_says(model, "coordinator/0", &typed);
+    model.upload("kratos-new", 500).unwrap();
+    expect(model, "refresh", &[("wait", "60")], "done");
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
+}
+
+#[test]
 fn in_place_it_is_taken_back_to_the_charm_before_and_gone_to_again() {
     let (stage, people, api) = in_place::given("local-charm-in-place");
     let model = &stage.model;
@@ -245,9 +271,11 @@ fn in_place_it_is_taken_back_to_the_charm_before_and_gone_to_again() {
     let back = expect(model, "rollback", &[("wait", "20")], "waiting");
     let command = "juju refresh kratos --path=<charm file before> --resource oci-image=<image before>";
     assert_eq!(back.result("next"), command);
-    stage.controller.set_gate(None);
     // The file before is another revision when it comes back.
     model.upload_as("kratos", 383, 385).unwrap();
+    stage.controller.set_gate(None);
+    peers::wait_for("the server before", SOON, || stage.kratos.client().ready().map_err(|error| format!("{error:#}")))
+        .unwrap();
     expect(model, "rollback", &[("wait", "60")], "done");
     in_place::at_rest(&stage);
     in_place::closed(&stage, &people);
