@@ -127,8 +127,16 @@ fn files_can_be_read_in_one_sitting() {
 
 #[test]
 fn only_the_juju_part_names_hook_tools() {
-    let tools =
-        ["relation-get", "relation-set", "relation-ids", "secret-get", "config-get", "status-set", "action-set"];
+    let tools = [
+        "relation-get",
+        "relation-set",
+        "relation-ids",
+        "resource-get",
+        "secret-get",
+        "config-get",
+        "status-set",
+        "action-set",
+    ];
     for path in sources() {
         if part(&path) == "juju" || path.file_name().is_some_and(|name| name == "tests.rs") {
             continue;

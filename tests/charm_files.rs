@@ -2,6 +2,7 @@
 //! and the names that operators rely on.
 
 use coordinator::charm::config::Config;
+use coordinator::charm::local_charm::TARGET_CHARM;
 use coordinator::charm::parameters::{ACTIONS, Form, Parameter};
 use serde_yaml::{Mapping, Value};
 
@@ -48,7 +49,7 @@ fn metadata_is_what_juju_takes() {
     assert!(is_name(text(&metadata, "name")));
     text(&metadata, "summary");
     text(&metadata, "description");
-    for forbidden in ["containers", "series", "deployment", "min-juju-version", "resources", "storage", "subordinate"] {
+    for forbidden in ["containers", "series", "deployment", "min-juju-version", "storage", "subordinate"] {
         assert!(!metadata.contains_key(forbidden), "{forbidden} has no place in this charm");
     }
     assert_eq!(metadata["assumes"], serde_yaml::from_str::<Value>("[juju >= 3.6]").unwrap());
@@ -69,6 +70,16 @@ fn metadata_is_what_juju_takes() {
             }
         }
     }
+}
+
+#[test]
+fn the_targets_charm_is_given_as_a_file() {
+    let metadata = map(METADATA);
+    let resources = sub(&metadata, "resources");
+    assert_eq!(resources.keys().collect::<Vec<_>>(), [TARGET_CHARM]);
+    let file = sub(resources, TARGET_CHARM);
+    assert_eq!((text(file, "type"), text(file, "filename")), ("file", "target.charm"));
+    text(file, "description");
 }
 
 #[test]
@@ -141,13 +152,15 @@ fn parameter(place: &str, schema: &Mapping) {
 fn actions_are_the_promised_ones() {
     const NO_WAY_BACK: (&str, &str) = ("accept-no-way-back", "false");
     const KEEP_RELEASE: (&str, &str) = ("keep-release", "false");
+    const LOCAL: (&str, &str) = ("local", "false");
+    const IMAGE: (&str, &str) = ("image", "");
     const ABANDON: (&str, &str) = ("abandon-queued-messages", "false");
     let promised: [(&str, &[(&str, &str)]); 16] = [
         ("preflight", &[("strategy", "blue-green")]),
         ("replicate", &[("wait", "0"), ("engine", "auto"), ("jobs", "0")]),
         ("verify", &[("wait", "600")]),
         ("drain", &[("wait", "600"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK]),
-        ("refresh", &[("channel", ""), ("revision", ""), KEEP_RELEASE, ("wait", "1800")]),
+        ("refresh", &[("channel", ""), ("revision", ""), LOCAL, IMAGE, KEEP_RELEASE, ("wait", "1800")]),
         ("run-migration", &[("timeout", "0"), ("wait", "0")]),
         ("flip-traffic", &[("wait", "300"), NO_WAY_BACK, ABANDON]),
         ("cut-over", &[("wait", "900"), ("outage-limit", "0"), ("verification", ""), NO_WAY_BACK, ABANDON]),
@@ -156,6 +169,8 @@ fn actions_are_the_promised_ones() {
             &[
                 ("channel", ""),
                 ("revision", ""),
+                LOCAL,
+                IMAGE,
                 KEEP_RELEASE,
                 ("until", "flipped"),
                 ("wait", "0"),
@@ -163,7 +178,7 @@ fn actions_are_the_promised_ones() {
                 ABANDON,
             ],
         ),
-        ("rehearse", &[("channel", ""), ("revision", ""), ("again", "false"), ("wait", "0")]),
+        ("rehearse", &[("channel", ""), ("revision", ""), LOCAL, IMAGE, ("again", "false"), ("wait", "0")]),
         ("rollback", &[("wait", "600")]),
         ("finalize", &[("keep-source-fenced", "true"), ("accept-unverified", "false")]),
         ("adopt", &[("undo", "false")]),
@@ -172,6 +187,8 @@ fn actions_are_the_promised_ones() {
             &[
                 ("channel", ""),
                 ("revision", ""),
+                LOCAL,
+                IMAGE,
                 ("timeout", "0"),
                 ("accept-outage", "false"),
                 ("accept-no-backup", "false"),
@@ -216,7 +233,7 @@ fn actions_are_the_promised_ones() {
                     assert_eq!(value("type"), Some("string".into()), "{place}");
                 }
                 Form::Flag { .. } => assert_eq!(value("type"), Some("boolean".into()), "{place}"),
-                Form::Channel => {
+                Form::Channel | Form::Image => {
                     assert_eq!(value("type"), Some("string".into()), "{place}");
                     assert!(value("pattern").is_some(), "{place}");
                 }

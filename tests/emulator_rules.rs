@@ -20,6 +20,7 @@ summary: a charm for tests
 description: a charm for tests
 requires: {database: {interface: sql, limit: 1}}
 peers: {little-peers: {interface: little}}
+resources: {blob: {type: file, filename: blob.bin, description: a file}}
 ";
 
 const ACTIONS: &str = "
@@ -96,6 +97,37 @@ impl NativeCharm for Provider {
     fn refresh(&mut self, _: Option<&str>, _: Option<u64>) -> Result<()> {
         Ok(())
     }
+}
+
+#[test]
+fn a_file_that_is_attached_comes_with_a_hook_and_lies_where_resource_get_says() -> Result<()> {
+    let world = World::new(
+        "resource",
+        r#"if [ "$JUJU_DISPATCH_PATH" = hooks/upgrade-charm ]; then state-set upgraded=yes; fi"#,
+    )?;
+    let model = &world.model;
+    model.wait_idle(DEADLINE)?;
+    let get = |name: &str| model.execute("little/0", &format!("resource-get {name}"), None);
+    let missing = get("blob")?;
+    ensure!(missing.code == 1 && missing.stdout.is_empty(), "{missing:?}");
+    ensure!(missing.stderr.starts_with("ERROR could not download resource: "), "{missing:?}");
+    for content in ["first", "second"] {
+        let file = world.folder.join("given.bin");
+        std::fs::write(&file, content)?;
+        let typed = format!("attach-resource little blob={}", file.display());
+        let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+        let (mut current, mut printed) = ("apps".to_owned(), Printed::default());
+        let code = execute(&world.controller, &mut current, &words, &world.folder, &mut printed);
+        ensure!(code == 0, "{}", printed.0);
+        model.wait_idle(DEADLINE)?;
+        let path = get("blob")?.stdout;
+        ensure!(path.ends_with("/resources/blob/blob.bin"), "{path:?}");
+        ensure!(std::fs::read_to_string(&path)? == content, "{path} is not {content}");
+    }
+    ensure!(model.execute("little/0", "state-get upgraded", None)?.stdout == "yes\n", "no hook came");
+    let unknown = model.attach_resource("little", "other", Vec::new()).unwrap_err();
+    ensure!(unknown.to_string().contains("charm resource \"other\" not found"), "{unknown:#}");
+    Ok(())
 }
 
 #[test]

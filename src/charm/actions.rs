@@ -8,13 +8,13 @@ use super::parameters::Parameters;
 use super::relations::Side;
 use super::relations::identity::is_anonymous;
 use super::{
-    Journal, back_up, broker, in_place, is_finalized, is_lost, keep_worker, now_ms, relations, set_status, show,
-    status, verify, watch,
+    Journal, back_up, broker, in_place, is_finalized, is_lost, keep_worker, local_charm, now_ms, relations, set_status,
+    show, status, verify, watch,
 };
 use crate::failpoint;
 use crate::juju::HookTools;
 use crate::migration::journal::Request;
-use crate::migration::{Engine, Goal, IN_PLACE, Phase, Record, Settings, State, Step, Verification, plan};
+use crate::migration::{Engine, Goal, IN_PLACE, LocalCharm, Phase, Record, Settings, State, Step, Verification, plan};
 use crate::steps::preflight::{End, Ends, Verdict};
 use crate::steps::{begin, preflight, refresh, sweep};
 use std::collections::BTreeMap;
@@ -164,7 +164,14 @@ fn finalized(name: &str, desk: &Desk<'_>, journal: &Result<Journal, String>) -> 
 /// Writes the request unless it is already the goal, and watches it.
 async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut Journal) -> anyhow::Result<Reply> {
     let state = &journal.state;
-    let request = request(name, parameters, desk.gathered, state);
+    let mut request = request(name, parameters, desk.gathered, state);
+    if parameters.flag("local") {
+        match local_charm::asked(name, parameters, desk)? {
+            Ok(local) => request.local = Some(local),
+            Err(refused) => return Ok(refused),
+        }
+    }
+    let request = request;
     let app = desk.gathered.applications.app;
     if let Some(reply) = in_place::refused(desk, &request, parameters, state, now_ms()) {
         return Ok(reply);
@@ -217,6 +224,7 @@ async fn ask(desk: &Desk<'_>, name: &str, parameters: &Parameters, journal: &mut
     {
         return Ok(Reply::failed(sentence, desk.command(name)));
     }
+    local_charm::keep(desk.tools, desk.context, &journal.state);
     failpoint::reach(failpoint::ACTION_WATCH);
     watch::watch(desk, &request, journal, wait_of(parameters)).await
 }
@@ -278,12 +286,13 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
             _ => Goal::Flipped,
         },
     };
-    let (channel, revision) = charm(parameters, state);
+    let (channel, revision, local) = charm(parameters, state);
     Request {
         settings: settings(parameters, gathered, state),
         with_refresh: matches!(name, "refresh" | "rehearse" | "migrate" | IN_PLACE),
         channel,
         revision,
+        local,
         keep_release: parameters.flag("keep-release"),
         migration_timeout: parameters.number("timeout"),
         keep_source_fenced: name != "finalize" || parameters.flag("keep-source-fenced"),
@@ -298,13 +307,14 @@ fn request(name: &str, parameters: &Parameters, gathered: &Gathered, state: &Sta
     }
 }
 
-/// The channel and the revision to refresh to. Asked for again without them, what was asked for stays until it is made.
-fn charm(parameters: &Parameters, state: &State) -> (String, u64) {
-    let given = (parameters.text("channel").to_owned(), parameters.number("revision"));
+/// The charm to refresh to, by channel and revision. Asked for again without one, what was asked for stays until it is made.
+fn charm(parameters: &Parameters, state: &State) -> (String, u64, Option<LocalCharm>) {
+    let (channel, revision) = (parameters.text("channel").to_owned(), parameters.number("revision"));
+    let none = channel.is_empty() && revision == 0 && !parameters.flag("local");
     let under_way = state.active().is_some_and(|run| !run.is_done(Step::Refresh));
     match state.request.as_ref().or(state.last_request.as_ref()) {
-        Some(last) if given == (String::new(), 0) && under_way => (last.channel.clone(), last.revision),
-        _ => given,
+        Some(last) if none && under_way => (last.channel.clone(), last.revision, last.local.clone()),
+        _ => (channel, revision, None),
     }
 }
 

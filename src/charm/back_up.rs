@@ -7,6 +7,7 @@ use super::desk::{Desk, Reply};
 use super::parameters::Parameters;
 use crate::migration::{Goal, Record, Request, Side, State, plan};
 use crate::steps::back_up::by_hand;
+use crate::steps::local_charm;
 use crate::steps::through_controller::{BackUp, BackUpKind, Credentials, Ended, Through, Work, attempt, back_up_name};
 use crate::steps::{Context, Live, ProgressSink};
 use serde_json::json;
@@ -40,6 +41,7 @@ pub async fn back_up(desk: &Desk<'_>, parameters: &Parameters, journal: &mut Jou
         world,
         applications: &desk.gathered.applications,
         controller: &controller,
+        charm_file: local_charm::file(&desk.context.charm_dir),
         store: &journal.store,
         state: &mut journal.state,
         request: Request::plain("back-up", Goal::Following),

@@ -9,7 +9,7 @@ use super::parameters::Parameters;
 use super::relations::{Access, Side};
 use crate::migration::{Goal, IN_PLACE, Request, State, Step, plan};
 use crate::steps::{Applications, Store, World, in_place};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -156,8 +156,7 @@ fn lacks(desk: &Desk<'_>, request: &Request, lacking: &Lacking) -> Reply {
 fn done_already(desk: &Desk<'_>, request: &Request, state: &State) -> Option<Reply> {
     let run = state.run.as_ref().filter(|_| state.request.is_none())?;
     let (from, to) = run.upgraded()?;
-    let asked = json!([request.channel, request.revision]);
-    run.output(Step::Refresh, plan::WISH).filter(|wish| **wish == asked)?;
+    run.output(Step::Refresh, plan::WISH).filter(|wish| **wish == request.wish())?;
     let message = format!(
         "the application was upgraded in place from {from} to {to} already; another channel or revision upgrades it further"
     );

@@ -10,6 +10,7 @@ pub mod desk;
 pub mod event;
 pub mod gather;
 pub mod in_place;
+pub mod local_charm;
 pub mod memory;
 pub mod parameters;
 pub mod relations;
@@ -77,6 +78,9 @@ pub async fn reconcile(tools: &HookTools, context: &Context, gathered: &mut Gath
         && let Err(sentence) = open.append(gathered, &record).await
     {
         journal = Err(sentence);
+    }
+    if let Ok(open) = &journal {
+        local_charm::keep(tools, context, &open.state);
     }
     keep_worker(context, gathered, journal.as_ref().ok().map(|journal| &journal.state))?;
     set_status(tools, context, gathered, &journal)

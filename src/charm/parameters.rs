@@ -32,6 +32,8 @@ pub enum Form {
     },
     /// A Charmhub channel.
     Channel,
+    /// Where an image is, in a registry.
+    Image,
 }
 
 /// One parameter.
@@ -63,6 +65,8 @@ const CHANNEL: Parameter = Parameter { name: "channel", form: Form::Channel };
 const REVISION: Parameter =
     Parameter { name: "revision", form: Form::Number { least: 0, most: i32::MAX as u64, zero: None, default: None } };
 
+const LOCAL: Parameter = Parameter { name: "local", form: Form::Flag { default: false } };
+const IMAGE: Parameter = Parameter { name: "image", form: Form::Image };
 const TIMEOUT: Parameter = Parameter {
     name: "timeout",
     form: Form::Number { least: 1, most: DAY, zero: Some("an estimate"), default: Some(0) },
@@ -89,7 +93,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 16] = [
     ),
     ("verify", &[wait(DAY, 600)]),
     ("drain", &[wait(DAY, 600), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK]),
-    ("refresh", &[CHANNEL, REVISION, KEEP_RELEASE, wait(DAY, 1800)]),
+    ("refresh", &[CHANNEL, REVISION, LOCAL, IMAGE, KEEP_RELEASE, wait(DAY, 1800)]),
     ("run-migration", &[TIMEOUT, wait(90_000, 0)]),
     ("flip-traffic", &[wait(DAY, 300), NO_WAY_BACK, ABANDON_MESSAGES]),
     ("cut-over", &[wait(DAY, 900), OUTAGE_LIMIT, VERIFICATION, NO_WAY_BACK, ABANDON_MESSAGES]),
@@ -98,6 +102,8 @@ pub const ACTIONS: [(&str, &[Parameter]); 16] = [
         &[
             CHANNEL,
             REVISION,
+            LOCAL,
+            IMAGE,
             KEEP_RELEASE,
             Parameter {
                 name: "until",
@@ -111,7 +117,7 @@ pub const ACTIONS: [(&str, &[Parameter]); 16] = [
             ABANDON_MESSAGES,
         ],
     ),
-    ("rehearse", &[CHANNEL, REVISION, AGAIN, wait(DAY, 0)]),
+    ("rehearse", &[CHANNEL, REVISION, LOCAL, IMAGE, AGAIN, wait(DAY, 0)]),
     ("rollback", &[wait(DAY, 600)]),
     (
         "finalize",
@@ -126,6 +132,8 @@ pub const ACTIONS: [(&str, &[Parameter]); 16] = [
         &[
             CHANNEL,
             REVISION,
+            LOCAL,
+            IMAGE,
             TIMEOUT,
             Parameter { name: "accept-outage", form: Form::Flag { default: false } },
             Parameter { name: "accept-no-backup", form: Form::Flag { default: false } },
@@ -186,22 +194,45 @@ impl Parameters {
             }
         }
         let taken = Self(values);
-        match ["channel", "revision"].into_iter().find(|name| taken.0.contains_key(name)) {
-            Some(name) if taken.flag("keep-release") => Err(format!(
+        taken.contradiction(action).map_or(Ok(taken), Err)
+    }
+
+    /// What was given and does not go together.
+    fn contradiction(&self, action: &str) -> Option<String> {
+        let charmhub = ["channel", "revision"].into_iter().find(|name| self.0.contains_key(name));
+        let local = self.flag("local").then_some("local");
+        let image = !self.text("image").is_empty();
+        match (charmhub, local) {
+            (Some(name), _) | (None, Some(name)) if self.flag("keep-release") => Some(format!(
                 "cannot {action}: keep-release=true leaves the target at its release, {name} moves it to another; give one of them"
             )),
-            _ => Ok(taken),
+            (Some(name), Some(_)) => Some(format!(
+                "cannot {action}: local=true takes the charm that was attached, {name} one of Charmhub; give one of them"
+            )),
+            (_, Some(_)) if !image => Some(format!(
+                "cannot {action}: local=true without an image would leave the target the one that it runs, and with it the \
+                 release; give image=, the place of the charm's image in a registry"
+            )),
+            (_, None) if image => Some(format!(
+                "cannot {action}: image belongs to a charm that was attached; give local=true with it, or leave it out"
+            )),
+            _ => None,
         }
     }
 
     /// The same action with another channel in place of the channel or revision, and whatever else was given.
     pub fn on_channel(&self, action: &str, channel: &str) -> String {
-        self.without(action, &["channel", "revision"], format!("{action} channel={channel}"))
+        self.without(action, &["channel", "revision", "local", "image"], format!("{action} channel={channel}"))
+    }
+
+    /// The same action as it was given.
+    pub fn again(&self, action: &str) -> String {
+        self.without(action, &[], action.to_owned())
     }
 
     /// The same action with one more parameter.
     pub fn with(&self, action: &str, more: &str) -> String {
-        format!("{} {more}", self.without(action, &[], action.to_owned()))
+        format!("{} {more}", self.again(action))
     }
 
     /// A command with everything else that was given.
@@ -238,7 +269,7 @@ impl Form {
             Self::Number { default, .. } => default.map(Value::from),
             Self::Choice { default, .. } => default.map(Value::from),
             Self::Flag { default } => Some(Value::from(default)),
-            Self::Channel => None,
+            Self::Channel | Self::Image => None,
         }
     }
 
@@ -253,6 +284,7 @@ impl Form {
             Self::Choice { words, .. } => value.as_str().filter(|word| words.contains(word)).map(Value::from),
             Self::Flag { .. } => value.as_bool().map(Value::from),
             Self::Channel => value.as_str().filter(|text| is_channel(text)).map(Value::from),
+            Self::Image => value.as_str().filter(|text| is_image(text)).map(Value::from),
         }
     }
 
@@ -272,6 +304,7 @@ impl Form {
                     RISKS.join(", ")
                 )
             }
+            Self::Image => "the place of an image, such as registry.internal:5000/kratos:1.3.1".to_owned(),
         }
     }
 }
@@ -294,6 +327,13 @@ fn is_channel(text: &str) -> bool {
             [_, second, _] => risk(second),
             _ => false,
         }
+}
+
+/// A reference as container registries take them: a name with a host, a tag or a digest perhaps. Juju asks the registry.
+fn is_image(text: &str) -> bool {
+    text.len() <= 255
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte))
 }
 
 /// A value as JSON, cut where it is long.
@@ -346,6 +386,31 @@ mod tests {
         for bad in ["", "/", "0.4/", "0.4/fast", "a/b/c", "a/stable/b/c", "0.4/stable;ls", " stable", "-x", "ä/stable"]
         {
             assert!(!is_channel(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_charm_that_was_attached_comes_with_its_image_and_no_other() {
+        let image = "registry.internal:5000/kratos:1.3.1";
+        let good = read("refresh", json!({"local": true, "image": image})).unwrap();
+        assert!(good.flag("local") && good.text("image") == image);
+        for (given, says) in [
+            (json!({"local": true}), "cannot refresh: local=true without an image would leave"),
+            (json!({"image": image}), "cannot refresh: image belongs to a charm that was attached; give local=true"),
+            (json!({"image": image, "local": false}), "image belongs to a charm that was attached"),
+            (
+                json!({"local": true, "image": image, "channel": "1.3/stable"}),
+                "the charm that was attached, channel one",
+            ),
+            (json!({"local": true, "image": image, "revision": 7}), "the charm that was attached, revision one"),
+            (json!({"local": true, "image": image, "keep-release": true}), "at its release, local moves it"),
+            (json!({"local": true, "image": "a b"}), "the parameter image is \"a b\"; give the place of an image"),
+        ] {
+            let found = read("refresh", given).unwrap_err();
+            assert!(found.contains(says), "{found}");
+        }
+        for bad in ["", "-x", "a\nb", "ä", "$(ls)", "a;b", "a 'b'"] {
+            assert!(!is_image(bad), "{bad}");
         }
     }
 

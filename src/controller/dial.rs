@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
 
 /// The name in every controller's certificate, whatever address it is reached at (juju's `apiserver` certificates).
-const SERVER_NAME: &str = "juju-apiserver";
+pub(super) const SERVER_NAME: &str = "juju-apiserver";
 
 /// Where the API listens when nothing else is said (controller config `api-port`).
 const DEFAULT_PORT: u16 = 17070;

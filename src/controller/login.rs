@@ -4,6 +4,7 @@ use super::dial::{Controller, ModelPath, Timing};
 use super::error::{Code, ConnectFailure, Error, ErrorDetail, Reaction, Result};
 use super::facades::{Facades, Generation};
 use super::rpc::{Call, Connection, EnvelopeError, read_response};
+use super::upload::Door;
 use super::wire::null_as_default;
 use crate::password::Password;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,7 @@ use std::borrow::Cow;
 const DOING: &str = "log in to the Juju controller";
 
 /// Who we are in the controller's audit log.
-const AUDIT_NAME: &str = "identity-migration-coordinator";
+pub(super) const AUDIT_NAME: &str = "identity-migration-coordinator";
 
 /// A Juju user of the controller itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +262,7 @@ pub struct Session {
     connection: Connection,
     login: Login,
     generation: Generation,
+    door: Door,
 }
 
 impl Session {
@@ -290,7 +292,8 @@ impl Session {
         }
         connection.keep_alive();
         let generation = Generation::of(&login.server_version);
-        let session = Self { connection, login, generation };
+        let door = Door::new(credentials, &controller.ca);
+        let session = Self { connection, login, generation, door };
         match session.blocks().await {
             Ok(_) => Ok(session),
             Err(Error::Refused { detail, doing }) => match LoginRefusal::busy(detail.code()) {
@@ -314,6 +317,11 @@ impl Session {
     /// The connection below; for its address, and to see whether it still stands.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// How files are sent.
+    pub(super) fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Says goodbye.

@@ -9,6 +9,7 @@
 
 mod action;
 mod application;
+mod archive;
 mod block;
 mod charm;
 mod dial;
@@ -21,11 +22,13 @@ mod resources;
 mod rpc;
 pub mod settled;
 mod status;
+mod upload;
 mod wire;
 
 pub use crate::password::Password;
 pub use action::{Enqueued, LogLine, Operation, OperationFilter, Scalar, Task, TaskStatus};
 pub use application::{ApplicationConfig, ConfigOption, SetCharm};
+pub use archive::{CharmArchive, Unpackable};
 pub use block::{Block, BlockKind, Change, blocking};
 pub use charm::{Base, Channel, CharmAt, CharmInfo, CharmMeta, CharmOrigin, Endpoint, Resolved, ResourceMeta};
 pub use dial::{Controller, ModelPath, Timing};
@@ -40,4 +43,5 @@ pub use status::{
     ApplicationStatus, DetailedStatus, FullStatus, ModelSummary, RelationEndpointStatus, RelationStatus,
     RemoteApplicationStatus, UnitStatus,
 };
+pub use upload::Image;
 pub use wire::{Time, application_tag, unit_name, unit_tag};

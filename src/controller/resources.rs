@@ -24,6 +24,9 @@ pub struct Resource {
     /// The store's revision of it.
     #[serde(deserialize_with = "null_as_default")]
     pub revision: i64,
+    /// SHA-384 of what it holds, in base64; empty while the controller does not know it.
+    #[serde(deserialize_with = "null_as_default")]
+    pub fingerprint: String,
 }
 
 /// What an application has.
@@ -38,15 +41,15 @@ pub struct ApplicationResources {
     pub charm_store_resources: Vec<Resource>,
 }
 
-/// A resource to take from the store.
+/// A resource to take from the store, or to upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewResource {
     /// As the new charm declares it: the path of a file resource belongs to it.
     #[serde(flatten)]
     pub meta: ResourceMeta,
-    /// Always `store`.
+    /// `store`, or `upload` for an operator's own.
     pub origin: &'static str,
-    /// The store's revision; -1 is the channel's newest.
+    /// The store's revision; -1 is the channel's newest. An upload has 0.
     pub revision: i64,
     /// Unknown before it is there.
     pub fingerprint: Option<String>,
@@ -142,7 +145,7 @@ impl Session {
         super::rpc::read_response::<Option<Vec<Resource>>>(listed, &doing).map(Option::unwrap_or_default)
     }
 
-    /// Takes one resource from the store and answers its id for `SetCharm`. On 3.6 nothing changes yet; **on 4.0 it is
+    /// Takes one resource from the store, or announces one that is uploaded, and answers its id for `SetCharm`. On 3.6 nothing changes yet; **on 4.0 it is
     /// in use at once**, under the old charm: only ask for it right before `SetCharm`, one by one.
     ///
     /// # Errors
@@ -176,7 +179,13 @@ mod tests {
     use super::*;
 
     fn resource(origin: &str, revision: i64) -> Resource {
-        Resource { name: "oci-image".into(), kind: "oci-image".into(), origin: origin.into(), revision }
+        Resource {
+            name: "oci-image".into(),
+            kind: "oci-image".into(),
+            origin: origin.into(),
+            revision,
+            ..Resource::default()
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod juju_exec;
 mod leader;
 pub mod logging;
 mod relation;
+mod resource;
 mod secret;
 mod status;
 

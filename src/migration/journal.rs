@@ -8,7 +8,7 @@ use super::goal::Goal;
 use super::runbook::{Order, Step};
 use super::settings::Settings;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The action that upgrades the one application there is.
 pub const IN_PLACE: &str = "upgrade-in-place";
@@ -28,6 +28,9 @@ pub struct Request {
     pub channel: String,
     /// Charm revision for the refresh; 0 = the channel's newest.
     pub revision: u64,
+    /// The charm that the operator attached, in place of one of Charmhub. Requests of older charms do not tell.
+    #[serde(default)]
+    pub local: Option<LocalCharm>,
     /// The target keeps the source's release: only the database moves. Requests of older charms do not tell.
     #[serde(default)]
     pub keep_release: bool,
@@ -67,6 +70,7 @@ impl Request {
             with_refresh: false,
             channel: String::new(),
             revision: 0,
+            local: None,
             keep_release: false,
             migration_timeout: 0,
             keep_source_fenced: true,
@@ -81,7 +85,29 @@ impl Request {
     }
 }
 
+/// A charm that the operator attached as a file, and the image that it shall run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalCharm {
+    /// SHA-256 of the file: another file is another wish.
+    pub sha256: String,
+    /// Where the image is, in a registry.
+    pub image: String,
+}
+
 impl Request {
+    /// The charm that was asked for, as notes and outputs of a refresh keep it.
+    pub fn wish(&self) -> Value {
+        match &self.local {
+            None => json!([self.channel, self.revision]),
+            Some(local) => json!([self.channel, self.revision, local]),
+        }
+    }
+
+    /// Whether a charm was asked for by name, and not whatever there is.
+    pub fn names_charm(&self) -> bool {
+        !self.channel.is_empty() || self.revision > 0 || self.local.is_some()
+    }
+
     /// An action with what this request accepted and asked for, as far as that action takes it: what is typed to go on.
     pub fn again(&self, action: &str) -> String {
         let flips = matches!(action, "flip-traffic" | "cut-over" | "migrate");
@@ -123,6 +149,9 @@ impl Request {
             if number > 0 {
                 told.push_str(&format!(" {name}={number}"));
             }
+        }
+        if let Some(local) = &self.local {
+            told.push_str(&format!(" local=true image={}", local.image));
         }
         told.push_str(" accept-outage=true");
         if self.accept_no_backup {

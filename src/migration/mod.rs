@@ -18,7 +18,7 @@ pub mod traffic;
 pub use errand::Errand;
 pub use failure::{Class, Failure};
 pub use goal::Goal;
-pub use journal::{Entry, IN_PLACE, Record, Request, Side};
+pub use journal::{Entry, IN_PLACE, LocalCharm, Record, Request, Side};
 pub use phase::Phase;
 pub use plan::Next;
 pub use progress::{Progress, Waiting};

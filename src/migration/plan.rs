@@ -110,7 +110,7 @@ pub fn contradicts(action: &str, request: &Request, state: &State) -> Option<Ref
     if request.goal == Goal::UpgradedInPlace {
         return refreshed_to_another(action, request, state);
     }
-    let asks_for_another = !request.channel.is_empty() || request.revision > 0;
+    let asks_for_another = request.names_charm();
     let found = match &state.active()?.keeps {
         Some(release) if asks_for_another => format!("keeps the source's release, {release}"),
         None if request.keep_release => "was begun for another release".to_owned(),
@@ -126,13 +126,12 @@ pub const WISH: &str = "wish";
 /// An application that was refreshed already goes on with the release that it has.
 fn refreshed_to_another(action: &str, request: &Request, state: &State) -> Option<Refusal> {
     let wish = state.active()?.output(Step::Refresh, WISH)?;
-    let asked = serde_json::json!([request.channel, request.revision]);
-    let other = (!request.channel.is_empty() || request.revision > 0) && *wish != asked;
+    let other = request.names_charm() && *wish != request.wish();
     let sentence = format!(
-        "cannot {action}: the application was refreshed to another channel or revision already; run it without channel and \
-         revision, which goes on with what it has"
+        "cannot {action}: the application was refreshed to another charm already; run it without channel, revision and \
+         local, which goes on with what it has"
     );
-    let plain = Request { channel: String::new(), revision: 0, ..request.clone() };
+    let plain = Request { channel: String::new(), revision: 0, local: None, ..request.clone() };
     other.then(|| Refusal { sentence, instead: plain.again(IN_PLACE) })
 }
 

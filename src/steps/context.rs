@@ -9,6 +9,7 @@ use crate::postgres::compare::{CompareProgress, Verdict};
 use crate::postgres::slot::SlotHistory;
 use crate::postgres::{Error, Session, UNREACHABLE_CURE};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -82,6 +83,8 @@ pub struct Context<'a> {
     pub applications: &'a Applications,
     /// How we come into the model, to change it.
     pub controller: &'a Credentials,
+    /// The charm that the operator attached as a file, if they did.
+    pub charm_file: PathBuf,
     /// The journal.
     pub store: &'a Store,
     /// The journal, replayed; refreshed by [`Context::note`].

@@ -158,7 +158,7 @@ async fn refresh(context: &mut Context<'_>) -> Answer {
         return Ok(Outcome::Done(json!({
             "evidence": evidence,
             SERVED_AT: context.live.served_at,
-            WISH: [json!(request.channel), json!(request.revision)],
+            WISH: request.wish(),
         })));
     }
     let name = &context.applications.target.name;
@@ -360,9 +360,18 @@ pub async fn back(context: &mut Context<'_>) -> Answer {
 /// The exact command that brings the revision before back, as far as it is known here.
 fn command_back(context: &Context<'_>) -> String {
     let target = &context.applications.target;
-    let revision = through_controller::revision_before(context)
-        .map_or_else(|| "<revision before>".to_owned(), |revision| revision.to_string());
-    format!("juju refresh {}{} --revision {revision}", target.model_flag(), target.name)
+    let before = through_controller::charm_before(context).unwrap_or_default();
+    let back = match before.rsplit_once('-') {
+        Some(_) if before.starts_with("local:") => {
+            "--path=<charm file before> --resource oci-image=<image before>".to_owned()
+        }
+        Some(_) if context.request.local.is_some() => {
+            format!("--switch ch:{} --channel <channel before>", context.app().name)
+        }
+        Some((_, revision)) => format!("--revision {revision}"),
+        None => "--revision <revision before>".to_owned(),
+    };
+    format!("juju refresh {}{} {back}", target.model_flag(), target.name)
 }
 
 #[cfg(test)]

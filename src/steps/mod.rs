@@ -18,6 +18,7 @@ pub mod hand_over;
 pub mod identity_documents;
 pub mod in_place;
 pub mod judge;
+pub mod local_charm;
 pub mod mend;
 mod messages;
 pub mod migrate;

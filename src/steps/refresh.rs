@@ -122,6 +122,9 @@ pub fn command(context: &Context<'_>) -> String {
     if context.request.revision > 0 {
         command.push_str(&format!(" --revision {}", context.request.revision));
     }
+    if let Some(local) = &context.request.local {
+        command.push_str(&format!(" --path=<charm file> --resource oci-image={}", local.image));
+    }
     command
 }
 

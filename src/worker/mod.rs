@@ -255,6 +255,7 @@ impl<'a> Turn<'a> {
             world: &self.handover.world,
             applications: self.applications,
             controller: &self.handover.controller,
+            charm_file: steps::local_charm::file(&self.handover.charm_dir),
             store: self.store,
             state,
             request,

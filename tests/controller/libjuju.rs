@@ -41,6 +41,7 @@ async fn our_requests() -> Vec<Value> {
     let resolved = session.resolve_charm("ch:amd64/kratos", &origin, false).await.unwrap();
     let origin = session.add_charm(&resolved.url, &resolved.origin).await.unwrap();
     let info = session.charm_info(&resolved.url).await.unwrap();
+    session.uploaded_charms("kratos").await.unwrap();
     session.resources("kratos").await.unwrap();
     session.offered_resources(&resolved.url, &origin).await.unwrap();
     let meta = info.meta.resources["oci-image"].clone();
@@ -74,7 +75,7 @@ async fn our_requests() -> Vec<Value> {
 async fn python_libjuju_reads_runs_and_integrates() {
     let requests = our_requests().await;
     let names: std::collections::BTreeSet<&str> = requests.iter().filter_map(|request| request[0].as_str()).collect();
-    assert_eq!(names.len(), 19, "{names:?}");
+    assert_eq!(names.len(), 20, "{names:?}");
     let peer = peer(Generation::Three);
     peer.store().play = Box::new(|task| {
         let given = &task.parameters["timeout"];

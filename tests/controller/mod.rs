@@ -10,6 +10,7 @@ mod parsers;
 mod refresh;
 mod relations;
 mod replay;
+mod upload;
 
 use controller_peer::store::Store;
 use controller_peer::{Access, Charm, Generation, Options, Peer, User};

@@ -20,6 +20,7 @@ pub fn releases() -> Vec<Release> {
         path: path.into(),
         origin: "store".into(),
         revision,
+        ..Stored::default()
     };
     let release = |revision: i64, channels: &[&str], version: &str, base: &str, image| Release {
         channels: channels.iter().map(|channel| (*channel).to_owned()).collect(),

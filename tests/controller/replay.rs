@@ -1,13 +1,17 @@
 //! The peer against a real Juju 4.0.14: every recorded request is asked again, in its order, and the reply compared.
 
 use super::{PASSWORD, controller, local, timing, wait_for};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use controller_peer::store::{Ending, Store};
 use controller_peer::{Access, BlockKind, Charm, Generation, Options, Peer, User};
 use coordinator::controller::Session;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const NOT_A_CALL: &str = "HTTP 400";
 
@@ -97,20 +101,17 @@ fn compared(mut reply: Value) -> Value {
 fn recorded_model() -> Store {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/juju-4.0.14/recording-charm");
     let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let charm = |revision: u32, summary: &str| {
-        let metadata =
-            file("metadata.yaml").replace("summary: records what Juju gives a charm", &format!("summary: {summary}"));
+    let charm = |revision: u32| {
         let url = format!("local:probe-{revision}");
+        let metadata = file("metadata.yaml");
         Charm::read(&url, &metadata, &file("config.yaml"), &file("actions.yaml")).unwrap().showing("1.2.3")
     };
     let mut store = Store::new(Generation::Four, "iam", "iaas");
     for (name, revision) in [("kratos", 0), ("pg", 1)] {
-        store.deploy(name, &charm(revision, "records what Juju gives a charm"), local(i64::from(revision)), "", 1);
+        store.deploy(name, &charm(revision), local(i64::from(revision)), "", 1);
         store.set_workload(name, 0, "active", "-starts with hyphen");
         store.applications.get_mut(name).unwrap().status.info = "app says hello".into();
     }
-    // Uploaded over HTTP, which the peer leaves out.
-    store.charms.push(charm(2, "probe refreshed"));
     store.play = Box::new(|task| {
         let (status, message, code) = match task.parameters.get("end").and_then(Value::as_str) {
             Some("fail") => ("failed", "cannot drain: nothing is being replicated; run replicate first", 0),
@@ -136,10 +137,35 @@ fn recorded_model() -> Store {
     store
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
+/// The file that was uploaded: what was recorded of it is its summary.
+fn uploaded() -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/juju-4.0.14/recording-charm");
+    let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let metadata =
+        file("metadata.yaml").replace("summary: records what Juju gives a charm", "summary: probe refreshed");
+    let (config, actions) = (file("config.yaml"), file("actions.yaml"));
+    Charm::pack(&[("metadata.yaml", &metadata), ("config.yaml", &config), ("actions.yaml", &actions)]).unwrap()
+}
+
+/// The first digits of its SHA-256 in the recording.
+const RECORDED_PREFIX: &str = "8339778";
+
+type Tls = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+type Socket = tokio_tungstenite::WebSocketStream<Tls>;
 
 /// A websocket of the test's own: frames go out as they were recorded, and come back whole.
 async fn dial(peer: &Peer, path: &str) -> Result<Socket, String> {
+    let address = peer.addresses()[0].clone();
+    match tokio_tungstenite::client_async(format!("wss://{address}{path}"), secure(peer).await).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+            Err(format!("HTTP {}", response.status().as_u16()))
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn secure(peer: &Peer) -> Tls {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls::pki_types::CertificateDer::from_pem_slice(peer.ca().as_bytes()).unwrap()).unwrap();
@@ -152,14 +178,7 @@ async fn dial(peer: &Peer, path: &str) -> Result<Socket, String> {
     let address = peer.addresses()[0].clone();
     let tcp = tokio::net::TcpStream::connect(&address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let stream = connector.connect("juju-apiserver".try_into().unwrap(), tcp).await.unwrap();
-    match tokio_tungstenite::client_async(format!("wss://{address}{path}"), stream).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
-            Err(format!("HTTP {}", response.status().as_u16()))
-        }
-        Err(other) => panic!("{other}"),
-    }
+    connector.connect("juju-apiserver".try_into().unwrap(), tcp).await.unwrap()
 }
 
 async fn exchange(socket: &mut Socket, request: &Value) -> Value {
@@ -277,8 +296,37 @@ impl Replay {
         } else if note.starts_with("status poll") {
             self.status_poll(number, frame).await;
         } else {
-            assert!(frame.get("http").is_some(), "frame {number} is not played: {frame}");
+            assert_eq!(frame["http"], "PUT", "frame {number} is not played: {frame}");
+            self.upload(number, frame).await;
         }
+    }
+
+    /// The recorded head, with a file whose hash is as right or as wrong as the recorded one's; what must be the same is
+    /// the status, what kind of answer it is, and the answer.
+    async fn upload(&mut self, number: usize, frame: &Value) {
+        let (body, text) = (uploaded(), |value: &Value| value.as_str().unwrap_or_default().to_owned());
+        let prefix: String = Sha256::digest(&body).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let path = text(&frame["path"]).replace("<model-uuid>", &self.peer.store().uuid);
+        let path = path.replace(RECORDED_PREFIX, &prefix[..7]);
+        let user = if text(&frame["note"]).contains("read user") { "reader" } else { "migrator" };
+        let authorization = STANDARD.encode(format!("user-{user}:{PASSWORD}"));
+        let (kind, curl) = (text(&frame["headers"]["Content-Type"]), text(&frame["headers"]["Juju-Curl"]));
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nHost: juju-apiserver\r\nContent-Type: {kind}\r\nJuju-Curl: {curl}\r\n\
+             Authorization: Basic {authorization}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = secure(&self.peer).await;
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, answer) = answer.split_once("\r\n\r\n").unwrap();
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        let status: u64 = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let played = json!([status, header("Content-Type"), header("Juju-Curl"), answer]);
+        let replied = &frame["reply-headers"];
+        let recorded = json!([frame["status"], replied["Content-Type"], replied["Juju-Curl"], frame["reply"]]);
+        self.compare(number, &json!({"reply": recorded}), json!({"reply": played}));
     }
 
     /// Lets the agents work until nothing is left to do.

@@ -132,6 +132,7 @@ impl Bench {
     ) -> T {
         let mut context = Context {
             controller: &Default::default(),
+            charm_file: Default::default(),
             world: &self.world,
             applications: &self.applications,
             store: &self.store,

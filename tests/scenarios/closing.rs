@@ -2,8 +2,11 @@
 //! password in anything that was written. A stage that was not closed fails its test when it is dropped.
 
 use super::rig;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use controller_peer::User;
 use emulator::Model;
-use emulator::stage::Stage;
+use emulator::stage::{Stage, USER};
 use peers::cluster::Cluster;
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -144,11 +147,20 @@ pub fn no_hook_failed(model: &Model) {
     assert!(failed.is_empty(), "{}\n{failed:#?}", model.log_tail(80));
 }
 
-/// Looks for the passwords of all relation users wherever the charm writes.
+/// Looks for the passwords of all relation users, and for the Juju user's, wherever the charm writes.
 pub fn no_password_seen(stage: &Stage) {
     let postgresql = [&stage.source_place, &stage.target_place].map(|place| (&place.model, place.postgresql));
     let dsns = [stage.kratos.dsn(), stage.kratos_new.dsn()];
-    no_password_in(&stage.models(), [&stage.source, &stage.target], postgresql, dsns);
+    let clusters = [&*stage.source, &*stage.target];
+    no_password_in(&stage.models(), clusters, postgresql, dsns);
+    let user = stage.controller.api().and_then(|api| api.user(USER));
+    if let Some(User { password, .. }) = user {
+        // As it is, and as uploads carry it.
+        let carried = STANDARD.encode(format!("user-{USER}:{password}"));
+        let seen = written(&stage.models(), clusters);
+        let is_seen = [password, carried].iter().any(|secret| seen.contains(secret));
+        assert!(!is_seen, "the Juju user's password was written somewhere");
+    }
 }
 
 /// The same of any models, the first of which is the coordinator's: of what stands in these clusters, source and
@@ -159,6 +171,14 @@ pub fn no_password_in(
     postgresql: [(&Model, &str); 2],
     dsns: [Option<String>; 2],
 ) {
+    let seen = written(models, clusters);
+    for password in passwords(&models[0], postgresql, dsns) {
+        assert!(password.len() >= 8 && !seen.contains(&password), "a password was written somewhere");
+    }
+}
+
+/// Everything that the charm and these clusters have written, and what its processes were started with.
+fn written(models: &[Model], clusters: [&Cluster; 2]) -> String {
     let model = &models[0];
     let mut seen: String = models.iter().map(|model| model.captured_output()).collect();
     for unit in model.units("coordinator") {
@@ -181,9 +201,7 @@ pub fn no_password_in(
     for cluster in clusters {
         seen.push_str(&std::fs::read_to_string(cluster.log_path()).unwrap());
     }
-    for password in passwords(model, postgresql, dsns) {
-        assert!(password.len() >= 8 && !seen.contains(&password), "a password was written somewhere");
-    }
+    seen
 }
 
 fn passwords(model: &Model, postgresql: [(&Model, &str); 2], dsns: [Option<String>; 2]) -> Vec<String> {

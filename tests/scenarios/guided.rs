@@ -14,7 +14,8 @@ fn a_local_charm_is_refreshed_from_charmhub_by_hand() {
     model.upload("kratos-new", 383).unwrap();
     model.wait_idle(rig::SOON).unwrap();
     let asked = expect(model, "refresh", &[("channel", "0.4/stable"), ("wait", "60")], "waiting");
-    let says = "kratos-new has a local charm, local:kratos-383, and only charms of Charmhub are refreshed from here";
+    let says = "kratos-new has a local charm, local:kratos-383, whose next file is not known here: attach it with juju \
+                attach-resource coordinator target-charm=<charm file>";
     assert!(asked.result("message").contains(says), "{asked:?}");
     let typed = "juju refresh kratos-new --switch ch:kratos --channel 0.4/stable";
     assert_eq!(asked.result("next"), typed);

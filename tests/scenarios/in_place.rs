@@ -39,7 +39,7 @@ fn stage(name: &str, update_status_interval: Duration) -> (Stage, Vec<Person>) {
 }
 
 /// One side alone lacks the other, as ever.
-fn at_rest(stage: &Stage) {
+pub fn at_rest(stage: &Stage) {
     let sentence = "nothing is related to target-database; run juju integrate coordinator:target-database";
     assert_eq!(rig::status_says(&stage.model, UNIT, sentence).0, "blocked");
 }
@@ -85,7 +85,7 @@ fn note_backup(stage: &Stage, ended: &str) {
 }
 
 /// The new release serves the people, the model is at rest and nothing of ours is left but the journal.
-fn upgraded(stage: &Stage, people: &[Person]) {
+pub fn upgraded(stage: &Stage, people: &[Person]) {
     rig::status_says(
         &stage.model,
         UNIT,
@@ -100,7 +100,7 @@ fn upgraded(stage: &Stage, people: &[Person]) {
     assert!(stage.kratos.client().ready().is_ok());
 }
 
-fn closed(stage: &Stage, people: &[Person]) {
+pub fn closed(stage: &Stage, people: &[Person]) {
     peers::wait_for("the people to be served", SOON, || {
         peers::seed::check_people(&stage.kratos.client(), people).map_err(|error| format!("{error:#}"))
     })
@@ -248,7 +248,7 @@ fn a_hydra_is_asked_for_in_the_same_way() {
 }
 
 /// With credentials, on which no hook comes by itself for an hour.
-fn given(name: &str) -> (Stage, Vec<Person>, Arc<Api>) {
+pub fn given(name: &str) -> (Stage, Vec<Person>, Arc<Api>) {
     let (stage, people) = stage(name, Duration::from_secs(3600));
     let api = stage.give_credentials().unwrap();
     (stage, people, api)

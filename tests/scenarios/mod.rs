@@ -16,6 +16,7 @@ mod interrupted;
 mod journalled;
 mod kills;
 mod leadership;
+mod local_charm;
 mod lost_journal;
 mod matrix;
 mod models;

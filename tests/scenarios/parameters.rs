@@ -43,6 +43,7 @@ fn bad_values(form: Form) -> Vec<Value> {
         }
         Form::Choice { .. } => vec![json!("sideways"), json!("TWIN"), json!(""), json!(1), json!(["twin"])],
         Form::Flag { .. } => vec![json!("yes"), json!(1)],
+        Form::Image => vec![json!(""), json!("a b"), json!("-x"), json!("a;b"), json!("a\nb"), json!("é"), json!(7)],
         Form::Channel => {
             ["", "/", "0.4/", "0.4/fast", "a/b/stable", "0.4/stable reboot", "--force"].map(Value::from).to_vec()
         }

@@ -6,8 +6,10 @@
 
 mod action;
 mod adopt;
+mod asked;
 mod back_up;
 mod conductor;
+mod local;
 mod moves;
 mod refresh;
 mod routes;
@@ -15,9 +17,9 @@ mod wake;
 
 pub use action::{forget, task};
 pub use adopt::{Between, adopt, between, consumers_of, moved};
+pub use asked::{charm_before, is_asked};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
-pub use refresh::{is_asked, revision_before};
 pub use routes::{exchange_commands, plan_routes, routes_by_hand, take_routes};
 pub use wake::restore;
 

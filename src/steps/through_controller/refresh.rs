@@ -2,50 +2,25 @@
 
 use super::super::context::Context;
 use super::super::refresh::cannot_migrate;
-use super::{Conductor, FINE, Shown, Stop, Through, noted};
+use super::asked::{ASKED, Asked, SENT};
+use super::{Conductor, FINE, Shown, Stop, Through, local, noted};
 use crate::controller::settled::{RefreshGoal, Settled, refreshed, resting, same_charm};
 use crate::controller::{
     Change, Channel, CharmInfo, CharmOrigin, Code, Error, FullStatus, Generation, ModelLogin, NewResource, Reaction,
-    Resolved, ResourceMeta, Session, SetCharm, Time, blocking, resources_to_change,
+    Resolved, ResourceMeta, Session, SetCharm, blocking, resources_to_change,
 };
 use crate::migration::{Failure, Step};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The note of what was asked for, written before anything is sent; taken back when that was refused whole.
-const ASKED: &str = "controller-refresh";
-
-/// The note that the switch was answered, or seen: the charm.
-const SENT: &str = "controller-refreshed";
-
 /// The type of a resource that is a workload's image.
-const IMAGE: &str = "oci-image";
+pub(super) const IMAGE: &str = "oci-image";
 
 /// A refresh that has not settled by then is looked at by a person.
 const SETTLES_WITHIN: i64 = 900;
 
 /// Every unit may rest on the old code for seconds; a server that is the old one after this many is the new charm's, too.
 const SHOWS_WITHIN: i64 = 60;
-
-/// What was asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Asked {
-    application: String,
-    /// The charm before.
-    before: String,
-    /// The charm that was resolved.
-    url: String,
-    /// Its origin, as it was resolved.
-    origin: CharmOrigin,
-    channel: String,
-    /// What the operator wrote: another wish is another refresh.
-    wish: (String, u64),
-    units: usize,
-    /// The controller's clock.
-    at: Time,
-}
 
 /// Begins the refresh, or looks how far it is.
 pub(super) async fn refresh(
@@ -54,9 +29,7 @@ pub(super) async fn refresh(
     login: &ModelLogin,
     shown: Shown,
 ) -> Result<Through, Stop> {
-    let asked: Option<Asked> = noted(context, Step::Refresh, ASKED);
-    let wish = wish(context);
-    match asked.filter(|asked| asked.application == context.applications.target.name && asked.wish == wish) {
+    match Asked::now(context) {
         // Somebody else has made it.
         None if shown == Shown::Yes => Ok(Through::Guided),
         None => begin(context, conductor, login, shown).await,
@@ -71,7 +44,11 @@ fn by_its_file(context: &Context<'_>, url: &str, shown: Shown) -> Through {
     }
     let (name, channel) = (&context.applications.target.name, &context.request.channel);
     let from_file = format!("juju refresh {name} --path=<charm file> --resource {IMAGE}=<image>");
-    let reason = format!("{name} has a local charm, {url}, and only charms of Charmhub are refreshed from here");
+    let attach = format!("juju attach-resource {} target-charm=<charm file>", context.applications.coordinator);
+    let reason = format!(
+        "{name} has a local charm, {url}, whose next file is not known here: attach it with {attach} and give the action \
+         local=true image=<image>, or refresh it by hand"
+    );
     match channel.as_str() {
         "" => Through::Person(reason, from_file),
         channel => {
@@ -80,20 +57,6 @@ fn by_its_file(context: &Context<'_>, url: &str, shown: Shown) -> Through {
             Through::Person(format!("{reason}; to stay with a local one run {from_file} instead"), switch)
         }
     }
-}
-
-fn wish(context: &Context<'_>) -> (String, u64) {
-    (context.request.channel.clone(), context.request.revision)
-}
-
-/// Whether a refresh was asked for: what shows from outside is then not believed before it has settled.
-pub fn is_asked(context: &Context<'_>) -> bool {
-    noted::<Asked>(context, Step::Refresh, ASKED).is_some()
-}
-
-/// The revision that the application had before its refresh was asked for here.
-pub fn revision_before(context: &Context<'_>) -> Option<u64> {
-    noted::<Asked>(context, Step::Refresh, ASKED)?.before.rsplit_once('-')?.1.parse().ok()
 }
 
 /// Whether the application has the charm again that it had before.
@@ -107,6 +70,10 @@ pub(super) async fn returned(
     let has = status.applications.get(&asked.application).map(|application| application.charm.as_str());
     match has {
         Some(charm) if same_charm(charm, &asked.before) => Ok(Through::Done),
+        // A local charm comes back as a revision of its own.
+        Some(charm) if [charm, &asked.before].iter().all(|charm| charm.starts_with("local:")) && charm != asked.url => {
+            Ok(Through::Done)
+        }
         charm => Ok(Through::Cannot(format!("{} has {}", asked.application, charm.unwrap_or("no charm")))),
     }
 }
@@ -135,11 +102,14 @@ async fn begin(
         Settled::Stuck(why) => return Ok(conductor.cannot(why)),
     }
     let now = session.charm_url_origin(&name).await?;
-    if now.origin.source != "charm-hub" {
-        return Ok(by_its_file(context, &now.url, shown));
-    }
     if now.origin.is_unfinished() {
         return Ok(Through::AtWork(format!("before the refresh: the charm of {name} is still being downloaded")));
+    }
+    if let Some(local) = context.request.local.clone() {
+        return local::begin(context, conductor, login, (now, status, shown), &local).await;
+    }
+    if now.origin.source != "charm-hub" {
+        return Ok(by_its_file(context, &now.url, shown));
     }
     let wanted = match context.request.channel.as_str() {
         "" => application.charm_channel.clone(),
@@ -181,9 +151,10 @@ async fn begin(
         url: resolved.url,
         origin: resolved.origin,
         channel: wanted,
-        wish: wish(context),
+        wish: context.request.wish(),
         units: application.units.len(),
         at: status.controller_timestamp,
+        uploaded: Vec::new(),
     };
     context.note(Step::Refresh, SENT, Value::Null).await?;
     context.note(Step::Refresh, ASKED, json!(asked)).await?;
@@ -193,7 +164,7 @@ async fn begin(
 
 /// What is looked at before the application is touched.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Whether {
+pub(super) enum Whether {
     /// Whether Juju can do it.
     Possible,
     /// Also whether it brings another release: one that had been begun may have its image already.
@@ -201,7 +172,7 @@ enum Whether {
 }
 
 /// Why the plan does not fit.
-enum Misfit {
+pub(super) enum Misfit {
     /// Juju would not do it.
     Impossible(String),
     /// It would bring no other release.
@@ -245,7 +216,7 @@ fn fit(context: &Context<'_>, url: &str) -> Result<(), Failure> {
 }
 
 /// Sends what was asked for, from the beginning; each part of it may have been sent before.
-async fn send(
+pub(super) async fn send(
     context: &mut Context<'_>,
     conductor: &mut Conductor,
     login: &ModelLogin,
@@ -254,13 +225,26 @@ async fn send(
     whether: Whether,
 ) -> Result<Through, Stop> {
     let on_kubernetes = status.model.kind == "caas";
+    let local = context.request.local.clone();
+    let uploaded = match &local {
+        Some(local) if asked.url.is_empty() => match local::upload(context, conductor, login, (asked, local)).await? {
+            Ok(uploaded) => uploaded,
+            Err(waits) => return Ok(waits),
+        },
+        _ => asked.clone(),
+    };
+    let asked = &uploaded;
     let session = conductor.session(login).await?;
     // On 4.0 resources are in use as soon as they were asked for, so a refusal after them is none of the whole.
     let whole = session.generation() == Generation::Three;
-    match switch(session, asked, on_kubernetes, whether).await {
+    let switched = match &local {
+        Some(local) => local::switch(session, asked, local, on_kubernetes).await,
+        None => switch(session, asked, on_kubernetes, whether).await,
+    };
+    match switched {
         Ok(None) => {
             context.note(Step::Refresh, SENT, json!(asked.url)).await?;
-            log::info!("the controller refreshes {} to {} ({})", asked.application, asked.url, asked.channel);
+            log::info!("the controller refreshes {} to {} {}", asked.application, asked.url, asked.channel);
             conductor.status_now(login).await?;
             Ok(Through::AtWork(format!("{} is being refreshed to {}", asked.application, asked.url)))
         }
@@ -375,11 +359,16 @@ async fn look(
     if noted::<String>(context, Step::Refresh, SENT).is_none() {
         // Whether the answer that did not come was a yes shows in what has changed.
         let session = conductor.session(login).await?;
-        let info = session.charm_info(&asked.url).await?;
-        let origin = session.charm_url_origin(name).await?.origin;
-        if Channel::read(&application.charm_channel) != Channel::read(&asked.channel)
-            || !outstanding(session, asked, &origin, &info).await?.is_empty()
-        {
+        let whole = match &context.request.local {
+            Some(local) => local::has_image(session, name, local).await?,
+            None => {
+                let info = session.charm_info(&asked.url).await?;
+                let origin = session.charm_url_origin(name).await?.origin;
+                Channel::read(&application.charm_channel) == Channel::read(&asked.channel)
+                    && outstanding(session, asked, &origin, &info).await?.is_empty()
+            }
+        };
+        if !whole {
             return send(context, conductor, login, asked, &status, Whether::Possible).await;
         }
         context.note(Step::Refresh, SENT, json!(asked.url)).await?;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
+use std::io::{Cursor, Read as _, Write as _};
 
 /// A charm, with what it brings when it is refreshed to.
 #[derive(Clone, Debug)]
@@ -30,6 +31,31 @@ impl Charm {
         });
         let actions = actions.collect();
         Ok(Self { url: url.to_owned(), meta: meta(&metadata), options, actions, workload_version: String::new() })
+    }
+
+    /// Reads a packed charm.
+    pub fn unpack(url: &str, packed: &[u8]) -> Result<Self> {
+        let mut archive = zip::ZipArchive::new(Cursor::new(packed))?;
+        let mut text = |name: &str| -> Result<String> {
+            let mut text = String::new();
+            if let Ok(mut found) = archive.by_name(name) {
+                found.read_to_string(&mut text)?;
+            }
+            Ok(text)
+        };
+        let metadata = text("metadata.yaml")?;
+        anyhow::ensure!(!metadata.is_empty(), "archive file \"metadata.yaml\" not found");
+        Self::read(url, &metadata, &text("config.yaml")?, &text("actions.yaml")?)
+    }
+
+    /// Packs a charm's files.
+    pub fn pack(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, text) in files {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default())?;
+            writer.write_all(text.as_bytes())?;
+        }
+        Ok(writer.finish()?.into_inner())
     }
 
     /// The same, with the workload version that it sets.

@@ -3,17 +3,16 @@
 use crate::admin;
 use crate::controller::{Access, Fault, Received};
 use crate::facades::{self, Refusal};
+use crate::http::Stream;
 use crate::server::Shared;
 use anyhow::Result;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+type Socket = WebSocketStream<Stream>;
 
 /// Who is at the other end.
 pub(crate) struct Client {

@@ -114,13 +114,15 @@ pub struct Received {
 }
 
 /// What changes a model.
-const CHANGES: [&str; 6] = [
+const CHANGES: [&str; 8] = [
     "Application.SetCharm",
     "Application.SetConfigs",
     "Action.EnqueueOperation",
     "Resources.AddPendingResources",
     "Application.AddRelation",
     "Application.DestroyRelation",
+    crate::http::CHARM,
+    crate::http::RESOURCE,
 ];
 
 impl Received {

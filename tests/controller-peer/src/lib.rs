@@ -8,7 +8,7 @@
 //! |---|---|
 //! | machines, storage, spaces, offers, remote applications, secrets in `FullStatus` | no call of ours reads them |
 //! | watchers | status is polled: 4.0 has no model watcher |
-//! | HTTP uploads | local charms are put into the store by the test |
+//! | `POST` of a charm, and its `GET` | `PUT` is what both releases take; nobody here reads a charm back |
 //! | facades that it does not speak | not listed at login, so `not implemented` |
 
 mod admin;
@@ -16,6 +16,7 @@ mod charm;
 mod connection;
 mod controller;
 mod facades;
+mod http;
 pub mod model;
 mod server;
 pub mod store;
@@ -24,4 +25,5 @@ mod validate;
 
 pub use charm::Charm;
 pub use controller::{Access, BlockKind, Fault, Generation, Mode, Received, User};
+pub use http::{CHARM as PUT_CHARM, RESOURCE as PUT_RESOURCE};
 pub use server::{Options, Peer};

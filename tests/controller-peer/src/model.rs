@@ -4,8 +4,11 @@
 
 use crate::charm::Charm;
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha384};
 use std::collections::BTreeMap;
 
 /// A status with its message and age.
@@ -38,7 +41,7 @@ impl Unit {
 }
 
 /// A resource that an application has, or that the store offers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resource {
     pub name: String,
     pub kind: String,
@@ -46,6 +49,26 @@ pub struct Resource {
     /// `store` or `upload`.
     pub origin: String,
     pub revision: i64,
+    /// What was uploaded; empty for one of the store.
+    pub content: String,
+}
+
+impl Resource {
+    /// SHA-384 of what was uploaded, in base64.
+    pub fn fingerprint(&self) -> Option<String> {
+        (!self.content.is_empty()).then(|| STANDARD.encode(Sha384::digest(&self.content)))
+    }
+
+    /// Where the image is, for an uploaded `oci-image`.
+    pub fn registry_path(&self) -> Option<String> {
+        let read: Value = serde_yaml::from_str(&self.content).ok()?;
+        read.get("registrypath")?.as_str().filter(|path| !path.is_empty()).map(str::to_owned)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -132,7 +155,7 @@ pub struct Release {
 /// What is asked of a model.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A charm of Charmhub becomes known.
+    /// A charm of Charmhub, or one that was uploaded, becomes known.
     AddCharm(Charm),
     /// The application has another charm from now on, and these resources with it; its units follow.
     SetCharm { application: String, url: String, origin: Value, channel: String, resources: Vec<Resource> },

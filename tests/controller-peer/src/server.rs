@@ -1,7 +1,8 @@
-//! The server: addresses, TLS, the path of the websocket, and the clock of its own model's unit agents.
+//! The server: addresses, TLS, the path of the websocket, uploads, and the clock of its own model's unit agents.
 
 use crate::connection;
 use crate::controller::{Access, BlockKind, Controller, Fault, Generation, Mode, Received, User};
+use crate::http;
 use crate::model::Model;
 use crate::store::Store;
 use crate::tls;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -240,7 +242,10 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
 #[allow(clippy::result_large_err, reason = "the library's own type")]
 async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) -> Result<()> {
     tcp.set_nodelay(true)?;
-    let stream = acceptor.accept(tcp).await?;
+    let mut stream = BufReader::new(acceptor.accept(tcp).await?);
+    if http::is_upload(&mut stream).await? {
+        return http::serve(stream, shared).await;
+    }
     let mut asked = None;
     let check = |request: &Request, response: Response| {
         if shared.controller().mode == Mode::Stopping {

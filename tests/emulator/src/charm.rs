@@ -72,6 +72,12 @@ impl CharmFiles {
             .with_context(|| format!("cannot accept the charm in {}", folder.display()))
     }
 
+    /// The file name of a resource that is a file.
+    pub fn file_of(&self, resource: &str) -> Option<String> {
+        let declared = self.told.meta["resources"].get(resource)?;
+        (declared["type"] == "file").then(|| declared["path"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Parses the three files' texts; the last two may be empty.
     pub fn parse(metadata: &str, actions: &str, config: &str) -> Result<Self> {
         let told = controller_peer::Charm::read("", metadata, config, actions)?;

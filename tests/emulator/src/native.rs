@@ -63,6 +63,11 @@ pub trait NativeCharm: Send {
     /// follow as events.
     fn refresh(&mut self, channel: Option<&str>, revision: Option<u64>) -> Result<()>;
 
+    /// The image of the store that is the same as what lies at a place of a registry.
+    fn image_at(&self, _: &str) -> Option<u64> {
+        None
+    }
+
     /// Another image of the store: the pods restart with it, whatever the charm's revision.
     fn use_image(&mut self, image: u64) -> Result<()> {
         Err(anyhow!("cannot use the image {image}: this charm has none"))

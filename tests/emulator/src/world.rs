@@ -158,6 +158,10 @@ pub(crate) struct Application {
     pub image: Option<u64>,
     /// No pod has begun to run that image yet.
     pub image_pending: bool,
+    /// What was uploaded in place of an image of the store; empty where none was.
+    pub uploaded_image: String,
+    /// Files that an operator attached, by resource.
+    pub attached: BTreeMap<String, Vec<u8>>,
     pub config: BTreeMap<String, Value>,
     pub units: BTreeMap<u32, Unit>,
     pub next_unit: u32,

@@ -121,6 +121,14 @@ pub fn info(world: &World<'_>, params: &Value) -> Answer {
     Ok(shown)
 }
 
+/// The charms of these names that the model knows.
+pub fn list(world: &World<'_>, params: &Value) -> Value {
+    let names = params.get("names").and_then(Value::as_array).cloned().unwrap_or_default();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let charms = world.model.charms().into_iter().filter(|charm| wanted(charm.name()));
+    json!({"charm-urls": charms.map(|charm| charm.url).collect::<Vec<_>>()})
+}
+
 /// A resource as the store tells it.
 pub fn stored(resource: &Resource) -> Value {
     json!({
@@ -130,7 +138,7 @@ pub fn stored(resource: &Resource) -> Value {
         "description": "",
         "origin": resource.origin,
         "revision": resource.revision,
-        "fingerprint": null,
+        "fingerprint": resource.fingerprint(),
         "size": 0,
     })
 }

@@ -8,6 +8,8 @@ mod relation;
 mod resources;
 pub mod table;
 
+pub(crate) use charms::stored;
+
 use crate::connection::{Asked, Client};
 use crate::controller::{Access, Controller, Generation, Mode};
 use crate::model::{Application, Change, Model};
@@ -147,6 +149,7 @@ fn route(client: &Client, asked: &Asked<'_>, call: &str, world: &mut World<'_>) 
         "Application.AddRelation" => relation::add(world, params),
         "Application.DestroyRelation" => relation::destroy(world, params),
         "Charms.ResolveCharms" => Ok(charms::resolve(world, params)),
+        "Charms.List" => Ok(charms::list(world, params)),
         "Charms.AddCharm" => charms::add(world, params),
         "Charms.CharmInfo" => charms::info(world, params),
         "Charms.ListCharmResources" => Ok(charms::resources(world, params)),

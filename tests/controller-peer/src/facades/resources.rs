@@ -44,7 +44,11 @@ pub fn add_pending(world: &mut World<'_>, params: &Value) -> Answer {
             if !known {
                 return Err(Refusal::new(&format!("resource {:?} not found", resource.name), "not found"));
             }
-            world.apply(Change::UseResource { application: application.clone(), resource: resource.clone() })?;
+            // What is uploaded is used once it is there.
+            if resource.origin == "store" {
+                let (application, resource) = (application.clone(), resource.clone());
+                world.apply(Change::UseResource { application, resource })?;
+            }
         }
         world.controller.pending.insert(id.clone(), (application.clone(), resource));
         ids.push(json!(id));
@@ -52,12 +56,15 @@ pub fn add_pending(world: &mut World<'_>, params: &Value) -> Answer {
     Ok(json!({"pending-ids": ids}))
 }
 
-/// The resource that a request means: the channel's newest, or the revision that it names.
+/// The resource that a request means: one that will be uploaded, the channel's newest, or the revision that it names.
 fn wanted(world: &World<'_>, params: &Value, asked: &Value) -> Result<Resource, Refusal> {
     let name = text(asked, "name").to_owned();
     let (kind, path) = (text(asked, "type").to_owned(), text(asked, "path").to_owned());
     if kind == "file" && path.is_empty() {
         return Err(Refusal::new("bad resource metadata: resource missing filename", ""));
+    }
+    if text(asked, "origin") == "upload" {
+        return Ok(Resource { name, kind, path, origin: "upload".to_owned(), ..Resource::default() });
     }
     let entity = json!({"charm-url": params["url"], "charm-origin": params["charm-origin"]});
     let offered = super::charms::resources(world, &json!({"entities": [entity]}));
@@ -65,5 +72,5 @@ fn wanted(world: &World<'_>, params: &Value, asked: &Value) -> Result<Resource, 
     let tip = offered.iter().find(|offer| text(offer, "name") == name).and_then(|offer| offer["revision"].as_i64());
     let revision = asked["revision"].as_i64().filter(|revision| *revision >= 0).or(tip);
     let revision = revision.ok_or_else(|| Refusal::new(&format!("resource {name:?} not found"), "not found"))?;
-    Ok(Resource { name, kind, path, origin: "store".to_owned(), revision })
+    Ok(Resource { name, kind, path, origin: "store".to_owned(), revision, ..Resource::default() })
 }

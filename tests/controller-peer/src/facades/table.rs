@@ -47,6 +47,7 @@ pub fn needs(generation: Generation, call: &str) -> Option<Access> {
         "Client.FullStatus"
         | "Charms.ResolveCharms"
         | "Charms.CharmInfo"
+        | "Charms.List"
         | "Charms.ListCharmResources"
         | "Application.Get"
         | "Application.GetCharmURLOrigin"

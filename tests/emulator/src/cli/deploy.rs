@@ -75,6 +75,17 @@ impl Call<'_> {
         Ok(0)
     }
 
+    /// `juju attach-resource APPLICATION NAME=FILE`.
+    pub(super) fn attach_resource(&mut self) -> Result<i32> {
+        let application = self.argument(0, "application name")?;
+        let given = self.argument(1, "resource name")?;
+        let (name, path) = given.split_once('=').context("expected name=path format for resource")?;
+        let path = self.folder.join(path);
+        let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.model.attach_resource(&application, name, content)?;
+        Ok(0)
+    }
+
     pub(super) fn config(&mut self) -> Result<i32> {
         let application = self.argument(0, "application name")?;
         let resets = self.arguments.values("reset");

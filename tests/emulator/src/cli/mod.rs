@@ -41,7 +41,7 @@ pub(crate) struct Call<'a> {
 const HELP: &str = "\
 juju, as far as this emulator of a model plays it:
   status  show-unit  debug-log  models  switch  model-config
-  deploy  add-unit  remove-unit  remove-application  refresh  config  resolved
+  deploy  add-unit  remove-unit  remove-application  refresh  attach-resource  config  resolved
   integrate (relate)  remove-relation  offer  consume
   run  show-task  show-operation  operations  cancel-task  exec  ssh
   add-secret  update-secret  grant-secret  revoke-secret  secrets
@@ -125,6 +125,7 @@ fn run(
         "remove-unit" => call.remove_unit(),
         "remove-application" => call.remove_application(),
         "refresh" => call.refresh(),
+        "attach-resource" => call.attach_resource(),
         "config" => call.config(),
         "resolved" => call.resolved(),
         "integrate" | "relate" => call.integrate(),

@@ -8,7 +8,7 @@ use controller_peer::model::{self as api, Change, Release, Resource};
 use serde_json::Value;
 
 use super::shown;
-use crate::model::Model;
+use crate::model::{Model, UploadedImage};
 
 /// A model, and the charms of Charmhub that were added to it and that nobody may have yet.
 pub struct Emulated {
@@ -44,6 +44,12 @@ impl Emulated {
         let pairs: Vec<(&str, &str)> = texts.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.model.config(application, &pairs).map(|()| 0)
     }
+}
+
+/// What was uploaded for an application's image.
+fn uploaded(model: &Model, application: &str, resource: &Resource) -> Result<UploadedImage> {
+    let reference = resource.registry_path().context("the image has no place in a registry")?;
+    Ok(UploadedImage { image: model.image_at(application, &reference)?, content: resource.content.clone() })
 }
 
 /// The revision of the image, the only resource that charms have here.
@@ -100,10 +106,18 @@ impl api::Model for Emulated {
             Change::SetCharm { application, url, channel, resources, .. } => {
                 let number = url.rsplit_once('-').and_then(|(_, number)| number.parse().ok());
                 let revision = number.with_context(|| format!("charm URL {url:?} has no revision"))?;
+                if url.starts_with("local:") {
+                    let images = resources.iter().map(|resource| uploaded(model, &application, resource));
+                    let image = images.collect::<Result<Vec<_>>>()?.into_iter().next();
+                    return model.set_local_charm(&application, revision, image).map(|()| 0);
+                }
                 let images = resources.iter().map(image).collect::<Result<Vec<u64>>>()?;
                 model.set_charm(&application, revision, &channel, images.first().copied()).map(|()| 0)
             }
             Change::SetOptions { application, options } => self.set_options(&application, &options),
+            Change::UseResource { application, resource } if resource.origin == "upload" => {
+                model.take_upload(&application, uploaded(model, &application, &resource)?).map(|()| 0)
+            }
             Change::UseResource { application, resource } => {
                 model.set_image(&application, image(&resource)?).map(|()| 0)
             }

@@ -74,6 +74,18 @@ fn image(revision: u64) -> Resource {
         path: String::new(),
         origin: "store".to_owned(),
         revision: i64::try_from(revision).unwrap_or(i64::MAX),
+        ..Resource::default()
+    }
+}
+
+/// What the application has in place of the store's image, if anything.
+fn resource(application: &Application, number: u64) -> Resource {
+    match application.uploaded_image.as_str() {
+        "" => image(number),
+        content => {
+            let (origin, content) = ("upload".to_owned(), content.to_owned());
+            Resource { origin, content, revision: 0, ..image(number) }
+        }
     }
 }
 
@@ -110,7 +122,7 @@ pub fn applications(view: &View<'_>) -> BTreeMap<String, api::Application> {
             leader: application.leader,
             status: status(&application.status.clone().unwrap_or_else(|| application.derived_status())),
             life: if application.dying { "dying" } else { "alive" }.to_owned(),
-            resources: application.image.map(image).into_iter().collect(),
+            resources: application.image.map(|number| resource(application, number)).into_iter().collect(),
         };
         (name.clone(), shown)
     };

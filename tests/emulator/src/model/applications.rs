@@ -78,6 +78,8 @@ impl Model {
             channel: options.channel.clone().or(deployed.map(|it| it.channel.clone())).unwrap_or_default(),
             image: deployed.map(|it| it.image),
             image_pending: false,
+            uploaded_image: String::new(),
+            attached: BTreeMap::new(),
             published,
             config: BTreeMap::new(),
             units: BTreeMap::new(),

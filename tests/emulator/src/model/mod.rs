@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub use actions::{ActionResult, TaskView};
 pub use applications::{Charm, DeployOptions, Factory};
+pub(crate) use refresh::UploadedImage;
 
 use crate::controller::Api;
 use crate::world::{Gate, Options, Shared, UnitKey, World, random_hex, random_uuid};

@@ -1,5 +1,7 @@
 //! State, ports and network.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::{Call, Flags, Output};
@@ -43,13 +45,33 @@ pub(super) fn run(session: &mut Session<'_>, call: &Call<'_>, flags: &Flags) -> 
         },
         "network-get" => network(session, flags),
         "storage-list" => Ok(Output::Value(json!([]))),
-        "resource-get" => Err(Refusal::failed("could not download resource: the charm declares no such resource")),
+        "resource-get" => resource(session, flags),
         "credential-get" => Err(Refusal::failed("cannot access cloud credentials: permission denied")),
         "juju-reboot" if session.context.action.is_some() => {
             Err(Refusal::failed("juju-reboot is not supported when running an action."))
         }
         tool => Err(Refusal::failed(format!("the emulator does not play {tool}"))),
     }
+}
+
+/// The path of a file that was attached, without a line's end: it lies where the unit's agent keeps it.
+fn resource(session: &Session<'_>, flags: &Flags) -> Answer<Output> {
+    let name = flags.argument(0).ok_or_else(|| Refusal::usage("missing required resource name"))?;
+    let failed = |why: &str| Refusal::failed(format!("could not download resource: {why}"));
+    let key = &session.context.key;
+    let missing = || failed(&format!("HTTP request failed: resource#{}/{name} not found", key.application));
+    let application = session.world.application(key).ok_or_else(missing)?;
+    let file = application.charm.file_of(name).ok_or_else(missing)?;
+    let content = application.attached.get(name).ok_or_else(missing)?;
+    let folder = session.world.agent_folder(key).join("resources").join(name);
+    let path = folder.join(file);
+    if fs::read(&path).ok().as_ref() != Some(content) {
+        // As the agent does it: whoever reads the file before keeps reading that one.
+        let beside = folder.join(".new");
+        let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&beside, content));
+        kept.and_then(|()| fs::rename(&beside, &path)).map_err(|error| failed(&error.to_string()))?;
+    }
+    Ok(Output::Text(path.display().to_string()))
 }
 
 fn network(session: &Session<'_>, flags: &Flags) -> Answer<Output> {

@@ -213,6 +213,10 @@ impl NativeCharm for HydraApp {
         self.0.refresh(channel, revision)
     }
 
+    fn image_at(&self, reference: &str) -> Option<u64> {
+        self.0.image_at(reference)
+    }
+
     fn use_image(&mut self, image: u64) -> Result<()> {
         self.0.use_image(image)
     }

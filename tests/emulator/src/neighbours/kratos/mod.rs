@@ -62,6 +62,18 @@ impl KratosApp {
         Ok(self)
     }
 
+    /// The charm as somebody packed it.
+    pub fn packed() -> Result<Vec<u8>> {
+        let manifest = "bases: [{name: ubuntu, channel: '22.04', architectures: [amd64]}]";
+        let files = [
+            ("metadata.yaml", METADATA),
+            ("config.yaml", CONFIGURATION),
+            ("actions.yaml", RUN_MIGRATION),
+            ("manifest.yaml", manifest),
+        ];
+        controller_peer::Charm::pack(&files)
+    }
+
     /// A view of the servers that stays when the charm is deployed.
     pub fn view(&self) -> KratosView {
         self.0.servers().clone()
@@ -150,6 +162,10 @@ impl NativeCharm for KratosApp {
 
     fn refresh(&mut self, channel: Option<&str>, revision: Option<u64>) -> Result<()> {
         self.0.refresh(channel, revision)
+    }
+
+    fn image_at(&self, reference: &str) -> Option<u64> {
+        self.0.image_at(reference)
     }
 
     fn use_image(&mut self, image: u64) -> Result<()> {

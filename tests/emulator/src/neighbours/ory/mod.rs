@@ -194,6 +194,12 @@ impl<A: Application> Workload<A> {
         self.use_image(newest.image)
     }
 
+    /// The image that is tagged with its version, in any registry.
+    pub fn image_at(&self, reference: &str) -> Option<u64> {
+        let (_, tag) = reference.rsplit_once(':')?;
+        self.releases.iter().find(|(_, release)| release.version() == tag).map(|(published, _)| published.image)
+    }
+
     /// The same for another image only.
     pub fn use_image(&mut self, image: u64) -> Result<()> {
         let found = self.releases.iter().position(|(published, _)| published.image == image);
