@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use super::Model;
-use crate::world::Offer;
+use crate::world::{End, Offer, Relation};
 
 impl Model {
     /// Offers endpoints of an application; the address is what other models
@@ -42,5 +42,19 @@ impl Model {
         }
         model.consumed.insert(name.clone(), full);
         Ok(name)
+    }
+
+    /// What was consumed under this name is not relatable here any more. Its relations have to be
+    /// gone before; Juju would take them along.
+    pub fn remove_saas(&self, name: &str) -> Result<()> {
+        let mut world = self.shared.lock();
+        let own = |end: &End| end.model == self.name;
+        let other = |end: &End| !own(end) && end.seen_as == name;
+        let uses = |relation: &Relation| relation.ends.iter().any(own) && relation.ends.iter().any(other);
+        if world.relations.values().any(uses) {
+            bail!("cannot remove SaaS {name:?}: it is related");
+        }
+        let model = world.models.get_mut(&self.name).context("the model is gone")?;
+        model.consumed.remove(name).map(drop).with_context(|| format!("SaaS application {name:?} not found"))
     }
 }
