@@ -116,6 +116,8 @@ pub struct Application {
     pub database: String,
     /// The PostgreSQL application on whose cluster it is, as our model calls it; empty while that cannot be told.
     pub postgresql: String,
+    /// The UUID of that one's model when it is another than ours; `-m` takes it, too.
+    pub postgresql_model: Option<String>,
 }
 
 impl Application {

@@ -87,7 +87,14 @@ fn a_consumer_here_of_a_source_elsewhere_is_adopted_by_the_name_that_it_has_here
     model.deploy(Charm::Native(Box::new(consumer)), "portal").unwrap();
     model.integrate(portal, itself).unwrap();
     model.wait_idle(rig::SOON).unwrap();
+    // Its PostgreSQL is in another model, too, where it has a name that is not known here.
+    let there = format!("juju run -m {} <PostgreSQL>/<unit", stage.source_place.model.uuid());
+    let typed = expect(model, "back-up", &[], "waiting");
+    assert!(typed.result("next").starts_with(&there), "{typed:?}");
     let api = stage.give_credentials().unwrap();
+    let typed = expect(model, "back-up", &[], "waiting");
+    assert!(typed.result("message").contains("postgresql-k8s-source is in another model"), "{typed:?}");
+    assert!(typed.result("next").starts_with(&there), "{typed:?}");
     let report = expect(model, "preflight", &[], "done").result("report");
     let typed = "juju remove-relation portal:kratos-info kratos-source:kratos-info";
     assert!(report.contains(typed), "{report}");
@@ -117,7 +124,7 @@ fn a_consumer_here_of_a_source_elsewhere_is_adopted_by_the_name_that_it_has_here
 }
 
 /// What is at the other ends of an endpoint, as the controller shows it.
-fn related_to(api: &Api, end: &str) -> Vec<String> {
+pub fn related_to(api: &Api, end: &str) -> Vec<String> {
     let relations = api.model().relations().into_iter().map(|relation| relation.ends);
     let named = relations.map(|ends| ends.into_iter().map(|end| format!("{}:{}", end.application, end.endpoint)));
     let named = named.map(Iterator::collect::<Vec<String>>).filter(|ends| ends.iter().any(|one| one == end));
