@@ -62,7 +62,7 @@ pub fn full_status(world: &World<'_>, user: &str) -> Value {
         "remote-applications": remotes,
         "offers": if admin || world.generation() == Generation::Four { json!({}) } else { Value::Null },
         "relations": relations.iter().map(relation).collect::<Vec<_>>(),
-        "controller-timestamp": now.to_string(),
+        "controller-timestamp": (now + world.controller.ahead).to_string(),
         "branches": null,
     })
 }
