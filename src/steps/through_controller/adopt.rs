@@ -226,8 +226,11 @@ fn wanted(context: &Context<'_>, status: &FullStatus, back: bool) -> Result<Vec<
             None => Err(nameless(context, side)),
         };
     }
-    // Nobody here is related to what has no name here.
     let sides = [Side::Source, Side::Target].map(|side| provider(context, status, side));
+    // Nobody here is related to what is known to be elsewhere and has no name here.
+    if sides[0].is_none() && context.side(Side::Source).model.is_none() {
+        return Err(nameless(context, Side::Source));
+    }
     let moves = |from: &String| of(from).into_iter().map(|one| made(one, from, &ours)).collect::<Vec<_>>();
     Ok(sides.iter().flatten().flat_map(moves).collect())
 }
@@ -266,7 +269,10 @@ async fn hindrance(
     for one in moves {
         for end in [&one.consumer, &one.from, &one.to] {
             let application = end.split(':').next().unwrap_or_default();
-            // We ourselves are at work while our own action runs; one of another model is not seen.
+            if let Some(why) = absent(status, application) {
+                return Ok(Some(conductor.cannot(why)));
+            }
+            // We ourselves are at work while our own action runs; the units of another model are not seen.
             if application == context.applications.coordinator || !status.applications.contains_key(application) {
                 continue;
             }
@@ -278,6 +284,24 @@ async fn hindrance(
         }
     }
     Ok(None)
+}
+
+/// Why nobody can be related to an application, where it is gone from this model or from the one that offers it.
+fn absent(status: &FullStatus, application: &str) -> Option<String> {
+    if status.applications.contains_key(application) {
+        return None;
+    }
+    let Some(remote) = status.remote_applications.get(application) else {
+        return Some(format!("{application} is not in this model"));
+    };
+    let is_there = ["", "alive"].contains(&remote.life.as_str()) && remote.status.status != "terminated";
+    (!is_there).then(|| {
+        let url = &remote.offer_url;
+        format!(
+            "the offer {url}, which {application} is here, is gone; have it offered again, then juju remove-saas \
+             {application} and juju consume {url} {application}"
+        )
+    })
 }
 
 /// The next thing about one consumer, by what the model shows.
@@ -386,5 +410,28 @@ mod tests {
         assert_eq!(found, [("login-ui:kratos-info".to_owned(), 7)]);
         assert_eq!(consumers_elsewhere(&status, "kratos:kratos-info"), 1);
         assert_eq!(consumers_elsewhere(&status, "remote-5:kratos-info"), 0);
+    }
+
+    #[test]
+    fn what_is_gone_from_its_model_is_told_before_anything_goes() {
+        let remote = |status: &str| {
+            let mut remote = RemoteApplicationStatus {
+                offer_url: "admin/iam.kratos".into(),
+                life: "alive".into(),
+                ..Default::default()
+            };
+            remote.status.status = status.into();
+            remote
+        };
+        let remotes = [("there", remote("active")), ("gone", remote("terminated"))];
+        let status = FullStatus {
+            applications: [("here".to_owned(), ApplicationStatus::default())].into(),
+            remote_applications: remotes.map(|(name, remote)| (name.to_owned(), remote)).into(),
+            ..Default::default()
+        };
+        assert_eq!((absent(&status, "here"), absent(&status, "there")), (None, None));
+        assert_eq!(absent(&status, "nowhere").unwrap(), "nowhere is not in this model");
+        assert!(absent(&status, "gone").unwrap().ends_with("juju consume admin/iam.kratos gone"));
+        assert_eq!(status.remote_applications["there"].model(), "iam");
     }
 }
