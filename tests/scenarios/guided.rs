@@ -4,6 +4,7 @@
 use super::closing::Played;
 use super::controller::{arrives, given, modest};
 use super::models::{related_to, type_in};
+use super::retire::type_all;
 use super::rig::{self, End};
 use super::story::expect;
 use emulator::Api;
@@ -93,7 +94,7 @@ fn a_target_in_another_model_is_refreshed_and_migrated_by_hand() {
 
 #[test]
 #[ignore = "slow: make test-all"]
-fn consumers_go_back_to_a_target_in_another_model_once_it_is_consumed_here() {
+fn consumers_here_reach_a_target_in_another_model_once_it_is_consumed_here() {
     let (stage, api) = target_in_another_model("another-model-back", false);
     let model = &stage.model;
     for (action, parameters) in [("refresh", [("channel", "0.4/stable")].as_slice()), ("run-migration", &[])] {
@@ -116,6 +117,22 @@ fn consumers_go_back_to_a_target_in_another_model_once_it_is_consumed_here() {
     super::adopt::done(model, &[("undo", "true")], "take their address from the identity application itself again");
     assert_eq!(related_to(&api, "login-ui:kratos-info"), ["kratos-target:kratos-info"]);
     rig::consumer_uses(&stage, &stage.kratos_new);
+    // From there it comes to the coordinator again, and when that goes it needs the name once more.
+    super::adopt::done(model, &[], "login-ui:kratos-info take their address from here now");
+    assert_eq!(related_to(&api, "login-ui:kratos-info"), ["coordinator:kratos-info"]);
     modest(&api);
     rig::close(&stage, End::Target);
+    let source = expect(model, "finalize", &[("keep-source-fenced", "false")], "done").result("next");
+    rig::close(&stage, End::Both);
+    type_all(&stage, &source);
+    let last = expect(model, "show", &[], "done").result("remove-coordinator");
+    let typed = [
+        lines[0],
+        lines[1],
+        "juju remove-relation coordinator:kratos-info login-ui",
+        "juju integrate kratos-target:kratos-info login-ui",
+        "juju remove-application coordinator",
+    ];
+    assert_eq!(last.lines().collect::<Vec<_>>(), typed);
+    type_all(&stage, &last);
 }

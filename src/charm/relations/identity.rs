@@ -137,9 +137,12 @@ pub(super) fn read(
         return Ok(Access::Waiting(Waiting {
             found: format!("{application} does not publish its endpoints"),
             cure: format!("give {application} a public URL: relate its public-route to an ingress"),
-            commands: match is_anonymous(&application) {
-                true => Vec::new(),
-                false => vec![format!("juju integrate {application}:public-route <ingress of {application}>")],
+            commands: match (is_anonymous(&application), reader.other_model(&relation_id)) {
+                (true, _) => Vec::new(),
+                (false, Some(model)) => {
+                    vec![format!("juju integrate -m {model} <{application} there>:public-route <ingress there>")]
+                }
+                (false, None) => vec![format!("juju integrate {application}:public-route <ingress of {application}>")],
             },
             application: Some(application),
             relation_id,

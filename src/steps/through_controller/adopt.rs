@@ -237,15 +237,15 @@ fn wanted(context: &Context<'_>, status: &FullStatus, back: bool) -> Result<Vec<
 
 /// What a person does so that somebody here can be related to an application of another model.
 fn nameless(context: &Context<'_>, side: Side) -> Through {
-    let (side, Application { name, model, .. }) = (side.name(), context.side(side));
-    let endpoint = context.app().consumers_endpoint;
-    match model {
-        Some(model) if !name.is_empty() => Through::Person(
-            format!("{name} of the model {model} is not consumed here, so nobody here can be related to it"),
-            format!("juju offer {model}.{name}:{endpoint}\njuju consume {model}.{name} {name}-{side}"),
-        ),
-        _ => Through::Cannot(format!("the {side} application has no name in this model")),
-    }
+    let application = context.side(side);
+    let Some((commands, _)) = application.introduced(context.app().consumers_endpoint, side) else {
+        return Through::Cannot(format!("the {} application has no name in this model", side.name()));
+    };
+    let (name, model) = (&application.name, application.model.as_deref().unwrap_or_default());
+    Through::Person(
+        format!("{name} of the model {model} is not consumed here, so nobody here can be related to it"),
+        commands.join("\n"),
+    )
 }
 
 /// What would stop a move half way is found before the first relation goes.

@@ -37,7 +37,9 @@ impl Model {
         let default = full.rsplit('.').next().unwrap_or(&full).to_owned();
         let name = name.map_or(default, str::to_owned);
         let model = world.models.get_mut(&self.name).context("the model is gone")?;
-        if model.applications.contains_key(&name) || model.consumed.contains_key(&name) {
+        // Asked for once more it is there.
+        let other = model.consumed.get(&name).is_some_and(|known| *known != full);
+        if model.applications.contains_key(&name) || other {
             bail!("cannot consume {full:?}: {name:?} already exists");
         }
         model.consumed.insert(name.clone(), full);
