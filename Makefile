@@ -9,7 +9,8 @@ test: setup
 	cargo build --workspace --bins
 	cargo test --workspace
 
-NEEDS_ORY_BIN := runbook::cut_off scenarios::hydra::with_credentials_migrate_alone
+NEEDS_ORY_BIN := runbook::cut_off scenarios::hydra::with_credentials \
+	scenarios::in_place_hydra::with_credentials scenarios::in_place_hydra::typed
 
 # With the slow ones. Pairs of releases whose servers no folder holds are said to be not run, by name.
 test-all: setup

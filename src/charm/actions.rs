@@ -426,11 +426,12 @@ async fn propose(desk: &Desk<'_>, reply: Reply) -> Reply {
 
 /// Who is at the other ends, as far as commands typed in this model can name them.
 fn ends(desk: &Desk<'_>) -> Ends {
-    let here =
-        |relation_id: &str| desk.tools.remote_model(relation_id).is_ok_and(|model| model == desk.context.model_uuid);
-    let end = |relation_id: &str, application: &str| match is_anonymous(application) {
-        true => End::default(),
-        false => End { name: application.to_owned(), here: here(relation_id) },
+    let end = |relation_id: &str, application: &str| {
+        let model = desk.tools.remote_model(relation_id).ok();
+        let here = model.as_ref().is_some_and(|model| *model == desk.context.model_uuid);
+        let elsewhere = model.filter(|_| !here);
+        let name = if is_anonymous(application) { String::new() } else { application.to_owned() };
+        End { here: here && !name.is_empty(), name, elsewhere }
     };
     let relations = &desk.gathered.relations;
     let database = |side| relations.database(side).ready().map(|d| end(&d.relation_id, &d.application));

@@ -190,9 +190,11 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
     let one = |side: Side| {
         let (application, _) = named(config, side);
         let database = database(context, config, relations, side).unwrap_or_default();
-        let postgresql = relations.database(side).ready().map(|found| found.application.clone()).unwrap_or_default();
+        let server = relations.database(side).ready();
+        let postgresql = server.map(|found| found.application.clone()).unwrap_or_default();
+        let postgresql_model = server.and_then(|found| found.other_model.clone());
         let Some(info) = relations.identity(side).ready() else {
-            return Application { database, postgresql, ..Default::default() };
+            return Application { database, postgresql, postgresql_model, ..Default::default() };
         };
         let names = info.names(side, application, None).ok();
         Application {
@@ -203,6 +205,7 @@ fn applications(context: &Context, config: &Config, relations: &RelationsFacts) 
             public_endpoint: info.public_endpoint().to_owned(),
             database,
             postgresql,
+            postgresql_model,
         }
     };
     let app = relations.app.unwrap_or_default();

@@ -6,6 +6,7 @@ use super::gather::Gathered;
 use super::relations::Access;
 use super::relations::identity::is_anonymous;
 use crate::juju::HookTools;
+use crate::migration::Side;
 
 /// What is still to be typed by a person who wants to get rid of the source: empty once nothing of it is related.
 /// Each line is a command.
@@ -31,7 +32,11 @@ pub fn source(context: &Context, gathered: &Gathered) -> Vec<String> {
 pub fn coordinator(tools: &HookTools, context: &Context, gathered: &Gathered) -> Vec<String> {
     let mut commands = Vec::new();
     let mut elsewhere = false;
-    if let Some((_, target)) = end(&gathered.relations.target_identity, |info| (&info.relation_id, &info.application)) {
+    if let Some((_, called)) = end(&gathered.relations.target_identity, |info| (&info.relation_id, &info.application)) {
+        let (endpoint, target) = (gathered.applications.app.consumers_endpoint, &gathered.applications.target);
+        // A name that Juju made up cannot be related to.
+        let introduced = is_anonymous(&called).then(|| target.introduced(endpoint, Side::Target)).flatten();
+        let (mut before, target) = introduced.map_or((Vec::new(), called), |(lines, alias)| (lines.into(), alias));
         for consumer in &gathered.relations.consumers {
             // A relation that goes away meanwhile needs no command.
             let Ok(Some(name)) = tools.remote_application(&consumer.relation_id) else { continue };
@@ -39,8 +44,9 @@ pub fn coordinator(tools: &HookTools, context: &Context, gathered: &Gathered) ->
                 elsewhere = true;
                 continue;
             }
+            commands.append(&mut before);
             commands.push(removal(context, &consumer.relation_id, &name));
-            commands.push(format!("juju integrate {target}:{} {name}", gathered.applications.app.consumers_endpoint));
+            commands.push(format!("juju integrate {target}:{endpoint} {name}"));
         }
     }
     if !elsewhere {

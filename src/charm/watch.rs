@@ -244,7 +244,7 @@ pub fn sentence(request: &Request, state: &State) -> String {
         }
         Goal::Following => "the target follows the source".into(),
         Goal::Adopted => match (moved(state).as_slice(), request.undo) {
-            ([], false) => "every consumer takes its address from here already".into(),
+            ([], false) => "every consumer in this model takes its address from here already".into(),
             ([], true) => "no consumer takes its address from here".into(),
             (moved, false) => format!("{} take their address from here now, so that a flip reaches them", moved.join(", ")),
             (moved, true) => format!("{} take their address from the identity application itself again", moved.join(", ")),

@@ -40,8 +40,8 @@ pub use relation::{Integrated, RelationEndpoint};
 pub use resources::{ApplicationResources, NewResource, Resource, resources_to_change};
 pub use rpc::{Call, Connection};
 pub use status::{
-    ApplicationStatus, DetailedStatus, FullStatus, ModelSummary, RelationEndpointStatus, RelationStatus,
-    RemoteApplicationStatus, UnitStatus,
+    ApplicationStatus, DetailedStatus, FullStatus, ModelSummary, OfferedEndpoint, RelationEndpointStatus,
+    RelationStatus, RemoteApplicationStatus, UnitStatus,
 };
 pub use upload::Image;
 pub use wire::{Time, application_tag, unit_name, unit_tag};

@@ -115,14 +115,34 @@ pub struct RelationStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RemoteApplicationStatus {
-    /// The offer's URL.
+    /// The offer's URL, `[<controller>:]<owner>/<model>.<offer>`.
     #[serde(deserialize_with = "null_as_default")]
     pub offer_url: String,
+    /// What is offered.
+    #[serde(deserialize_with = "null_as_default")]
+    pub endpoints: Vec<OfferedEndpoint>,
     /// `alive`, `dying` or `dead`.
     #[serde(deserialize_with = "null_as_default")]
     pub life: String,
     /// What is known of it.
     pub status: DetailedStatus,
+}
+
+/// One endpoint of an offer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct OfferedEndpoint {
+    /// The endpoint.
+    #[serde(deserialize_with = "null_as_default")]
+    pub name: String,
+}
+
+impl RemoteApplicationStatus {
+    /// The name of the model that offers it.
+    pub fn model(&self) -> &str {
+        let offer = self.offer_url.rsplit('/').next().unwrap_or_default();
+        offer.split_once('.').map_or("", |(model, _)| model)
+    }
 }
 
 /// The model itself.

@@ -65,9 +65,11 @@ pub async fn gate(step: Step, context: &mut Context<'_>) -> Answer {
 
 /// What a person types where the controller is not asked.
 pub fn by_hand(context: &Context<'_>, side: Side) -> String {
-    let postgresql = match context.postgresql(side) {
-        "" => "<PostgreSQL>",
-        name => name,
+    // Of another model we know the name that it has here, which no unit has there.
+    let postgresql = match (context.postgresql(side), &context.side(side).postgresql_model) {
+        (_, Some(model)) => format!("-m {model} <PostgreSQL>"),
+        ("", None) => "<PostgreSQL>".to_owned(),
+        (name, None) => name.to_owned(),
     };
     let taken = context.command(&format!("back-up side={} taken=true", side.name()));
     format!("juju run {postgresql}/<unit, on 16 and with TLS not the primary> create-backup type=full\n{taken}")

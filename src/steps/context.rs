@@ -2,7 +2,7 @@
 
 use super::store::Store;
 use super::through_controller::{Conductor, Credentials};
-use super::world::{Applications, World};
+use super::world::{Application, Applications, World};
 use crate::apps::App;
 use crate::migration::{Class, Failure, Progress, Record, Request, Run, Settings, Side, State, Step, Waiting};
 use crate::postgres::compare::{CompareProgress, Verdict};
@@ -140,12 +140,17 @@ impl Context<'_> {
         self.state.unreadable().map_or(Ok(entry.at), Err)
     }
 
+    /// What the relations tell of one side.
+    pub fn side(&self, side: Side) -> &Application {
+        match side {
+            Side::Source => &self.applications.source,
+            Side::Target => &self.applications.target,
+        }
+    }
+
     /// The PostgreSQL application of one side, as this model calls it; empty where that is not known.
     pub fn postgresql(&self, side: Side) -> &str {
-        match side {
-            Side::Source => &self.applications.source.postgresql,
-            Side::Target => &self.applications.target.postgresql,
-        }
+        &self.side(side).postgresql
     }
 
     /// A note's text, if it was written.

@@ -1,6 +1,7 @@
 //! The two sides: where they are and who we are there. Passed to the worker through a pipe.
 
 use crate::apps::App;
+use crate::migration::Side;
 use crate::postgres::{Result, Server, Session, others};
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +117,23 @@ pub struct Application {
     pub database: String,
     /// The PostgreSQL application on whose cluster it is, as our model calls it; empty while that cannot be told.
     pub postgresql: String,
+    /// The UUID of that one's model when it is another than ours; `-m` takes it, too.
+    pub postgresql_model: Option<String>,
 }
 
 impl Application {
     /// The `-m model ` part of a command about this application.
     pub fn model_flag(&self) -> String {
         self.model.as_ref().map(|model| format!("-m {model} ")).unwrap_or_default()
+    }
+
+    /// What is typed so that our model knows one of another model by a name, and that name; `None` where neither its own
+    /// name nor its model's is known.
+    pub fn introduced(&self, endpoint: &str, side: Side) -> Option<([String; 2], String)> {
+        let (name, model) = (&self.name, self.model.as_ref().filter(|_| !self.name.is_empty())?);
+        let alias = format!("{name}-{}", side.name());
+        let offer = format!("juju offer {model}.{name}:{endpoint}");
+        Some(([offer, format!("juju consume {model}.{name} {alias}")], alias))
     }
 }
 

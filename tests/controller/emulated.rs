@@ -235,6 +235,46 @@ async fn a_relation_shows_as_hooks_at_both_ends() {
 }
 
 #[tokio::test]
+async fn an_application_of_another_model_shows_as_its_offer_and_is_related_by_its_name_here() {
+    for generation in BOTH {
+        let played = Played::new(generation, "offer");
+        played.kratos(1);
+        let edge = played.emulator.add_model("edge").unwrap();
+        edge.deploy(Charm::Native(Box::new(Route::new("iam.example.com"))), "traefik").unwrap();
+        let address = edge.offer("traefik", &["traefik-route"], None).unwrap();
+        played.model.consume(&address, Some("ingress")).unwrap();
+        played.idle();
+        let session = played.session().await;
+        let status = session.full_status().await.unwrap();
+        let seen = &status.remote_applications["ingress"];
+        assert_eq!((seen.offer_url.as_str(), seen.life.as_str()), ("admin/edge.traefik", "alive"));
+        assert!(!status.applications.contains_key("ingress"));
+        let (one, other) = ("kratos:public-route", "ingress:traefik-route");
+        // What is not offered is not there.
+        assert!(session.add_relation("kratos:public-route", "ingress:ingress").await.is_err());
+        session.add_relation(one, other).await.unwrap();
+        assert_eq!(session.add_relation(one, other).await.unwrap(), Integrated::WasThere);
+        let made = wait_for("the relation", || async {
+            let status = session.full_status().await.unwrap();
+            (related(&status, one, other) == Settled::Yes).then_some(status)
+        })
+        .await;
+        let hooks = |hook: &str| edge.hooks("traefik/0").unwrap().iter().filter(|name| *name == hook).count();
+        played.wait("the hooks of the other model", || hooks("traefik-route-relation-changed") > 0);
+        let id = relation_between(&made, one, other).unwrap().id;
+        session.destroy_relation_by_id(id).await.unwrap();
+        wait_for("its end", || async {
+            (relation_gone(&session.full_status().await.unwrap(), id) == Settled::Yes).then_some(())
+        })
+        .await;
+        assert_eq!(hooks("traefik-route-relation-broken"), 1);
+        played.model.remove_saas("ingress").unwrap();
+        assert!(session.full_status().await.unwrap().remote_applications.is_empty());
+        assert!(session.add_relation(one, other).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn a_hook_that_fails_is_seen_until_it_is_cured() {
     let played = Played::new(Generation::Four, "failing");
     played.idle();

@@ -134,6 +134,11 @@ async def main(told):
                 "output": task.output,
                 "related": sorted(related.endpoints),
                 "relations": len(relations),
+                "saas": [
+                    (name, found.offer_url, found.offer_name, end.name, end.role)
+                    for name, found in status.remote_applications.items()
+                    for end in found.endpoints
+                ],
                 "status": task.status,
                 "strange-replies": sorted(set(strange)),
                 "strange-requests": sorted(set(wrong_requests)),

@@ -3,6 +3,7 @@
 
 use super::{PASSWORD, open, peer};
 use controller_peer::Generation;
+use controller_peer::model::{Remote, Status};
 use coordinator::controller::{Channel, NewResource, OperationFilter};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -81,6 +82,12 @@ async fn python_libjuju_reads_runs_and_integrates() {
         let given = &task.parameters["timeout"];
         controller_peer::store::Ending::completed(json!({"return-code": 0, "given": given.to_string()}))
     });
+    let offered = Remote {
+        offer_url: "admin/databases.pg".into(),
+        endpoints: vec![json!({"name": "database", "role": "provider", "interface": "postgresql_client", "limit": 0})],
+        status: Status::now("active", ""),
+    };
+    peer.store().remotes.insert("pg-elsewhere".into(), offered);
     let told = json!({
         "endpoint": peer.addresses()[0],
         "uuid": peer.store().uuid,
@@ -90,6 +97,7 @@ async fn python_libjuju_reads_runs_and_integrates() {
     });
     let seen = tokio::task::spawn_blocking(move || run(&told)).await.unwrap();
     assert_eq!(seen["applications"], json!(["kratos", "pg", "pg-new"]));
+    assert_eq!(seen["saas"], json!([["pg-elsewhere", "admin/databases.pg", "pg", "database", "provider"]]));
     assert_eq!(seen["options"], json!(["dev", "log_level"]));
     assert_eq!(seen["charm"], "kratos");
     assert_eq!((&seen["status"], &seen["output"]["given"]), (&json!("completed"), &json!("30")));

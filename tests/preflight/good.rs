@@ -5,7 +5,7 @@ use super::rig::{Expected, address, finding, look, names, run, until};
 use super::variants::{IMAGINED, ROLES, VARIANTS};
 use coordinator::apps::Kind;
 use coordinator::migration::OrderChoice;
-use coordinator::steps::preflight::{End, Finding, Look, Verdict, checks, failed, gather, report};
+use coordinator::steps::preflight::{End, Facts, Finding, Look, Verdict, checks, failed, gather, report};
 use peers::cluster::{Cluster, PASSWORD};
 use peers::kratos::{Kratos, Release};
 use peers::seed;
@@ -207,7 +207,7 @@ fn the_same_pair_with_other_relations_options_and_servers() {
     }
     // What is typed depends on where the server runs.
     let mut typed = facts.clone();
-    typed.look.ends.target_database = End { name: "green".to_owned(), here: true };
+    typed.look.ends.target_database = End { name: "green".to_owned(), here: true, elsewhere: None };
     typed.source.survey.server.database_bytes = 2 << 30;
     let folder = target.data_path().display().to_string();
     let command = format!("juju ssh --container postgresql green/leader df -h {folder} {folder}/pg_wal");
@@ -216,6 +216,16 @@ fn the_same_pair_with_other_relations_options_and_servers() {
     typed.target.survey.server.settings.insert("data_directory".to_owned(), snap.to_owned());
     let command = format!("juju ssh green/leader df -h {snap} {snap}/pg_wal");
     assert_eq!(finding(&checks::judge(&typed), "disk").commands, [command]);
+    // What another model offers is configured there, under the name that it has there.
+    typed.source.survey.server.extensions.insert("pg_trgm".to_owned(), "1.6".to_owned());
+    let lacks = |typed: &Facts| finding(&checks::judge(typed), "extensions").clone();
+    let command = "juju config green plugin-pg-trgm-enable=true".to_owned();
+    assert_eq!(lacks(&typed).commands, [command]);
+    let uuid = "5a67be19-43c6-411a-83c9-14666fd59ef5";
+    typed.look.ends.target_database = End { name: "green".to_owned(), here: false, elsewhere: Some(uuid.to_owned()) };
+    let there = lacks(&typed);
+    let command = format!("juju config -m {uuid} <target PostgreSQL> plugin-pg-trgm-enable=true");
+    assert!(there.cure.starts_with(&command) && there.commands.is_empty(), "{there:?}");
     let with = |change: &dyn Fn(&mut Look)| {
         let mut other = look.clone();
         change(&mut other);

@@ -3,11 +3,13 @@
 use super::closing::Played;
 use super::controller::hold_unit;
 use super::hold;
+use super::models::type_in;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
 use controller_peer::{BlockKind, Fault};
+use emulator::neighbours::Consumer;
 use emulator::stage::Stage;
-use emulator::{ActionResult, Model};
+use emulator::{ActionResult, Charm, Model};
 
 const CONSUMER: &str = "login-ui:kratos-info";
 const ITSELF: &str = "kratos:kratos-info";
@@ -59,20 +61,45 @@ fn consumers_are_found_and_moved_there_and_back() {
     let typed = expect(model, "adopt", &[], "failed");
     assert!(typed.message.contains("controller-credentials are not set"), "{typed:?}");
     assert!(typed.message.contains("juju integrate <consumer>:kratos-info coordinator:kratos-info"), "{typed:?}");
+    // Somebody in another model takes it, too.
+    let portals = stage.controller.add_model("portals").unwrap();
+    let portal = Consumer::new();
+    let seen = portal.view();
+    portals.deploy(Charm::Native(Box::new(portal)), "portal").unwrap();
+    portals.consume(&model.offer("kratos", &["kratos-info"], None).unwrap(), None).unwrap();
+    portals.integrate("portal:kratos-info", ITSELF).unwrap();
+    model.wait_idle(SOON).unwrap();
     let api = stage.give_credentials().unwrap();
     let report = expect(model, "preflight", &[], "done").result("report");
     let remove = "juju remove-relation login-ui:kratos-info kratos:kratos-info";
     let make = "juju integrate login-ui:kratos-info coordinator:kratos-info";
-    assert!(report.contains("a flip would not reach login-ui:kratos-info"), "{report}");
+    assert!(report.contains("a flip would not reach login-ui:kratos-info and 1 from other models"), "{report}");
     assert!(report.contains(&format!("{remove} and then {make}")), "{report}");
+    let there = "juju offer coordinator:kratos-info, and in their model juju consume iam.coordinator, juju remove-relation \
+                 <consumer>:kratos-info <kratos there> and then juju integrate <consumer>:kratos-info coordinator";
+    assert!(report.contains(there), "{report}");
     // Each request's answer is lost once.
     for call in ["Application.DestroyRelation", "Application.AddRelation", "Client.FullStatus"] {
         api.plan_fault(call, Fault::CutAfter);
     }
     done(model, &[], "login-ui:kratos-info take their address from here now");
-    done(model, &[], "every consumer takes its address from here already");
+    done(model, &[], "every consumer in this model takes its address from here already");
     assert_eq!(api.times_done("Application.AddRelation"), 1, "{:?}", api.changes());
     assert!(stage.consumer.current().is_some());
+    let report = expect(model, "preflight", &[], "done").result("report");
+    assert!(report.contains("a flip would not reach 1 from other models: related to kratos itself"), "{report}");
+    type_in(&stage, "juju offer coordinator:kratos-info");
+    for typed in [
+        "juju consume -m portals iam.coordinator",
+        "juju remove-relation -m portals portal:kratos-info kratos",
+        "juju integrate -m portals portal:kratos-info coordinator",
+    ] {
+        type_in(&stage, typed);
+        model.wait_idle(SOON).unwrap();
+    }
+    let uses = stage.kratos.ports().admin_url();
+    let told = |_: &Model| seen.current().is_some_and(|found| found.admin_endpoint == uses);
+    model.wait_until("the consumer of the other model to be told", SOON, told).unwrap();
     let report = expect(model, "preflight", &[], "done").result("report");
     assert!(report.contains("nobody in this model takes the address of kratos from itself"), "{report}");
     done(model, &[("undo", "true")], "from the identity application itself again");

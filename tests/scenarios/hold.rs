@@ -1,6 +1,7 @@
 //! Holding the worker still: at a named place of `src/failpoint.rs`, or wherever it happens to be.
 
 use super::rig;
+use emulator::Model;
 use emulator::stage::Stage;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
@@ -46,25 +47,35 @@ fn is_stopped(pid: u32) -> bool {
 
 /// Says what shall happen (`kill` or `stop`) to the first process of the unit's charm that comes by this place.
 pub fn arm(stage: &Stage, unit: &str, place: &str, what: &str) {
-    let folder = stage.model.charm_folder(unit).unwrap();
+    arm_in(&stage.model, unit, place, what);
+}
+
+/// The same without a stage.
+pub fn arm_in(model: &Model, unit: &str, place: &str, what: &str) {
+    let folder = model.charm_folder(unit).unwrap();
     // Written beside and renamed: nobody may read half of it.
     std::fs::write(folder.join("failpoint.new"), format!("{place} {what}")).unwrap();
     std::fs::rename(folder.join("failpoint.new"), folder.join("failpoint")).unwrap();
 }
 
-fn reached_file(stage: &Stage, unit: &str) -> PathBuf {
-    stage.model.charm_folder(unit).unwrap().join("failpoint.reached")
+fn reached_file(model: &Model, unit: &str) -> PathBuf {
+    model.charm_folder(unit).unwrap().join("failpoint.reached")
 }
 
 /// Whether the place that was armed was reached.
 pub fn is_reached(stage: &Stage, unit: &str) -> bool {
-    reached_file(stage, unit).exists()
+    reached_file(&stage.model, unit).exists()
 }
 
 /// Waits until the place that was armed was reached.
 pub fn reached(stage: &Stage, unit: &str) {
-    let file = reached_file(stage, unit);
-    stage.model.wait_until("the failpoint to be reached", rig::SOON, |_| file.exists()).unwrap();
+    reached_in(&stage.model, unit);
+}
+
+/// The same without a stage.
+pub fn reached_in(model: &Model, unit: &str) {
+    let file = reached_file(model, unit);
+    model.wait_until("the failpoint to be reached", rig::SOON, |_| file.exists()).unwrap();
     std::fs::remove_file(file).unwrap();
 }
 

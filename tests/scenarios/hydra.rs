@@ -6,7 +6,7 @@ use super::rig::SOON;
 use super::story::{charm, expect};
 use emulator::neighbours::{CharmedPostgresql, Consumer, ConsumerView, HydraApp, HydraView, Route};
 use emulator::stage::give_credentials;
-use emulator::{Charm, Controller, DeployOptions, Model, Options};
+use emulator::{Candidate, Charm, Controller, DeployOptions, Model, Options, Verdict};
 use peers::cluster::Cluster;
 use peers::seed::hydra::{Grant, check_grants, grants_named, renew_grants};
 use std::sync::Arc;
@@ -207,6 +207,40 @@ fn with_credentials_migrate_alone_upgrades_it_and_rollback_leads_back() {
         api.changes()
     );
     assert_eq!(platform.hydra_new.running()["hydra-new/0"], "25.4.0");
+    platform.is_on_the_target_and_goes_back(&mut grants);
+}
+
+#[test]
+#[ignore = "needs servers in ORY_BIN: make ory-matrix"]
+fn with_credentials_several_units_are_refreshed_and_their_leader_migrates() {
+    let platform = Platform::with(Duration::from_secs(3600), |hydra| hydra.with_revision(400, "latest/edge", "25.4.0"));
+    let (model, api) = (&platform.model, give_credentials(&platform.controller, &platform.model).unwrap());
+    model.add_units("hydra-new", 2).unwrap();
+    model.set_leader("hydra-new/2").unwrap();
+    let serve = |model: &Model| {
+        let all = model.units("hydra-new");
+        all.len() == 3 && all.iter().all(|unit| model.status(unit).is_ok_and(|(word, _)| word == "active"))
+    };
+    model.wait_until("every unit to be active", SOON, serve).unwrap();
+    let mut grants = grants_named(&platform.hydra.client(), "user", 2).unwrap();
+    platform.share_secrets();
+    model.wait_idle(SOON).unwrap();
+
+    let held = |next: &Candidate<'_>| next.unit == "hydra-new/1" && next.path.starts_with("hooks/");
+    let gate = move |next: &Candidate<'_>| if held(next) { Verdict::Wait } else { Verdict::Run };
+    platform.controller.set_gate(Some(Box::new(gate)));
+    let waits = expect(model, "refresh", &[("channel", "latest/edge"), ("wait", "20")], "running");
+    assert!(waits.result("message").contains("hydra-new/1"), "{waits:?}");
+    platform.controller.set_gate(None);
+    model.update_status("hydra-new/1").unwrap();
+    let migrated = expect(model, "migrate", &[("channel", "latest/edge"), ("wait", "240")], "done");
+    assert_eq!(migrated.result("phase"), "flipped", "{migrated:?}\n{}", model.unit_log("coordinator/0"));
+    let tasks = model.tasks().into_iter().filter(|task| task.action == "run-migration");
+    let ended: Vec<(String, String)> = tasks.map(|task| (task.unit, task.status)).collect();
+    assert_eq!(ended, [("hydra-new/2".to_owned(), "completed".to_owned())]);
+    assert_eq!((api.times_done("Application.SetCharm"), api.times_done("Application.SetConfigs")), (1, 0));
+    let running = platform.hydra_new.running();
+    assert!(!running.is_empty() && running.values().all(|version| version == "25.4.0"), "{running:?}");
     platform.is_on_the_target_and_goes_back(&mut grants);
 }
 

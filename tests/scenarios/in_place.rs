@@ -5,10 +5,8 @@ use super::rig::{self, SOON};
 use super::story::{charm, expect, run};
 use controller_peer::Fault;
 use coordinator::steps::through_controller::BackUp;
-use emulator::neighbours::{CharmedPostgresql, Consumer, HydraApp, Route};
 use emulator::stage::{Stage, StageOptions};
-use emulator::{ActionResult, Api, Charm, Controller, DeployOptions, Options};
-use peers::cluster::Cluster;
+use emulator::{ActionResult, Api, Charm, DeployOptions};
 use peers::seed::Person;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,41 +208,6 @@ fn taken_back_before_the_schema_migration_and_never_after_it() {
     assert!(late.message.contains("restore the backup"), "{late:?}");
     to_the_end(&stage);
     upgraded(&stage, &people);
-}
-
-#[test]
-fn a_hydra_is_asked_for_in_the_same_way() {
-    let cluster = Arc::new(Cluster::start(14).unwrap());
-    let options = Options { update_status_interval: Duration::from_secs(2), ..Options::default() };
-    let controller = Controller::start(options).unwrap();
-    let model = &controller.add_model("iam").unwrap();
-    let deploy = |name: &str, charm: Box<dyn emulator::NativeCharm>| {
-        model.deploy(Charm::Native(charm), name).unwrap();
-    };
-    let hydra = HydraApp::new(339, "0.3/stable", "2.3.0").unwrap();
-    let view = hydra.view();
-    deploy("postgresql-k8s", Box::new(CharmedPostgresql::new(Arc::clone(&cluster))));
-    deploy("hydra", Box::new(hydra));
-    deploy("traefik", Box::new(Route::new("iam.example")));
-    deploy("login-ui", Box::new(Consumer::of_hydra()));
-    model.integrate("hydra:pg-database", "postgresql-k8s:database").unwrap();
-    model.integrate("hydra:public-route", "traefik:traefik-route").unwrap();
-    model.integrate("hydra:ui-endpoint-info", "login-ui:ui-endpoint-info").unwrap();
-    let ready = || view.client().ready().map_err(|error| format!("{error:#}"));
-    peers::wait_for("Hydra to be ready", SOON, ready).unwrap();
-    model.deploy_with(Charm::Folder(charm("in-place-hydra")), "coordinator", &DeployOptions::default()).unwrap();
-    model.integrate("coordinator:source-database", "postgresql-k8s:database").unwrap();
-    model.integrate("coordinator:source-hydra", "hydra:hydra-endpoint-info").unwrap();
-    rig::status_says(model, UNIT, "nothing is related to target-database");
-    let with = |channel| [("channel", channel), ASKED[1], ("accept-no-backup", "true")];
-    let unfit = "upgrade-in-place channel=0.5/stable accept-outage=true accept-no-backup=true";
-    rig::refused(model, "upgrade-in-place", &with("0.4/stable"), unfit);
-    let asked = expect(model, "upgrade-in-place", &with("0.5/stable"), "waiting");
-    assert_eq!(asked.result("next"), "juju refresh hydra --channel 0.5/stable");
-    expect(model, "rollback", &[], "done");
-    rig::status_says(model, UNIT, "nothing is related to target-database");
-    assert_eq!(peers::left_behind(&cluster, &["iam_coordinator"]).unwrap(), Vec::<String>::new());
-    rig::no_hook_failed(model);
 }
 
 /// With credentials, on which no hook comes by itself for an hour.

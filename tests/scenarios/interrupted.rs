@@ -2,11 +2,13 @@
 //! itself: it is told, nothing is asked for twice, and where it passes the step goes on without a person.
 
 use super::closing::Played;
-use super::controller::{arrives, given, hold_unit, migrate, modest, refresh};
+use super::controller::{arrives, given, given_by, hold_unit, migrate, modest, refresh};
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
 use controller_peer::{BlockKind, Fault, Mode};
 use emulator::{ActionResult, Api, Model};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Cuts the connection at the next look, so that a controller's state is met by a login, too.
 fn cut(api: &Api) {
@@ -38,7 +40,10 @@ fn migration_says(stage: &Played, says: &str) -> ActionResult {
 
 #[test]
 fn a_controller_that_is_upgraded_and_a_model_that_moves_are_waited_for_in_a_refresh_and_in_a_migration() {
-    let (stage, api) = given("interrupted");
+    busy_in_both(given("interrupted"));
+}
+
+fn busy_in_both((stage, api): (Played, Arc<Api>)) {
     let model = &stage.model;
     hold_unit(&stage, "kratos-new/0", "hooks/");
     refresh(&stage, "running", "kratos-new is being refreshed to ch:amd64/kratos-500: kratos-new/0");
@@ -71,7 +76,10 @@ fn a_controller_that_is_upgraded_and_a_model_that_moves_are_waited_for_in_a_refr
 
 #[test]
 fn what_is_blocked_in_the_middle_is_told_in_the_administrators_words_and_goes_on_without_the_block() {
-    let (stage, api) = given("interrupted-block");
+    blocked_in_a_migration(given("interrupted-block"));
+}
+
+fn blocked_in_a_migration((stage, api): (Played, Arc<Api>)) {
     let model = &stage.model;
     expect(model, "migrate", &[("channel", "0.4/stable"), ("until", "following"), ("wait", "120")], "done");
     hold_unit(&stage, "kratos-new/0", "actions/");
@@ -95,7 +103,10 @@ fn what_is_blocked_in_the_middle_is_told_in_the_administrators_words_and_goes_on
 
 #[test]
 fn a_unit_in_error_in_a_refresh_is_named_and_its_cure_is_all_that_is_needed() {
-    let (stage, api) = given("interrupted-error");
+    in_error_in_a_refresh(given("interrupted-error"));
+}
+
+fn in_error_in_a_refresh((stage, api): (Played, Arc<Api>)) {
     let model = &stage.model;
     hold_unit(&stage, "kratos-new/0", "hooks/");
     refresh(&stage, "running", "kratos-new/0 has not begun to refresh");
@@ -136,4 +147,81 @@ fn a_lost_agent_is_named_in_a_refresh_and_in_a_migration_and_both_go_on_when_it_
     modest(&api);
     expect(model, "rollback", &[], "done");
     rig::close(&stage, End::Source);
+}
+
+#[test]
+fn what_is_blocked_before_the_switch_is_told_in_the_administrators_words_and_goes_on_without_the_block() {
+    blocked_before_the_switch(given("interrupted-freeze"));
+}
+
+/// The charm is in the model by then, and on 4.0 its image is in use.
+fn blocked_before_the_switch((stage, api): (Played, Arc<Api>)) {
+    let model = &stage.model;
+    api.freeze_before("Application.SetCharm", "freeze until Monday");
+    let blocked = refresh(&stage, "waiting", "freeze until Monday");
+    assert!(blocked.result("next").starts_with("juju refresh kratos-new --channel 0.4/stable"), "{blocked:?}");
+    model.update_status("coordinator/0").unwrap();
+    rig::status_says(model, "coordinator/0", "freeze until Monday");
+    assert_eq!(api.times_done("Application.SetCharm"), 0);
+    let asked_for = api.received().iter().filter(|received| received.call == "Charms.AddCharm").count();
+    assert!(asked_for > 0, "{:?}", api.received());
+    api.set_block(BlockKind::BlockChange, None);
+    refresh(&stage, "done", "");
+    assert_eq!(api.times_done("Application.SetCharm"), 1);
+    modest(&api);
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
+}
+
+#[test]
+fn a_refresh_that_does_not_settle_is_told_when_its_time_is_over_and_goes_on_when_it_does() {
+    let (stage, api) = given("interrupted-limit");
+    let model = &stage.model;
+    hold_unit(&stage, "kratos-new/0", "");
+    refresh(&stage, "running", "kratos-new/0 has not begun to refresh");
+    api.set_clock_ahead(Duration::from_secs(901));
+    let says = "the refresh to ch:amd64/kratos-500 has not settled for 900 s: kratos-new/0 has not begun to refresh";
+    let late = refresh(&stage, "waiting", says);
+    assert_eq!(late.result("next"), "juju status kratos-new");
+    model.update_status("coordinator/0").unwrap();
+    let (word, shown) = rig::status_says(model, "coordinator/0", says);
+    assert_eq!(word, "blocked");
+    assert!(shown.ends_with("juju status kratos-new"), "{shown}");
+    model.lose_agent("kratos-new/0").unwrap();
+    refresh(&stage, "waiting", "has not settled for 900 s: the agent of kratos-new/0 is lost");
+    stage.controller.set_gate(None);
+    refresh(&stage, "done", "");
+    api.set_clock_ahead(Duration::ZERO);
+    assert_eq!(api.times_done("Application.SetCharm"), 1);
+    modest(&api);
+    expect(model, "rollback", &[], "done");
+    rig::close(&stage, End::Source);
+}
+
+/// A stage whose controller is of 3.6.
+fn given_3_6(name: &str) -> (Played, Arc<Api>) {
+    given_by(name, Some("3.6.12"))
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn on_3_6_what_is_busy_is_waited_for_in_a_refresh_and_in_a_migration() {
+    busy_in_both(given_3_6("interrupted-3"));
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn on_3_6_what_is_blocked_in_the_middle_goes_on_without_the_block() {
+    blocked_in_a_migration(given_3_6("interrupted-block-3"));
+}
+
+#[test]
+fn on_3_6_what_is_blocked_before_the_switch_goes_on_without_the_block() {
+    blocked_before_the_switch(given_3_6("interrupted-freeze-3"));
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn on_3_6_a_unit_in_error_in_a_refresh_is_named() {
+    in_error_in_a_refresh(given_3_6("interrupted-error-3"));
 }

@@ -12,6 +12,7 @@ mod guided;
 pub mod hold;
 mod hydra;
 mod in_place;
+mod in_place_hydra;
 mod interrupted;
 mod journalled;
 mod kills;

@@ -1,12 +1,15 @@
 //! Source, coordinator and target in models of their own, joined by offers: the coordinator says which name it lacks,
 //! and every command that it prints leads to the right model.
 
+use super::hold;
 use super::rig::{self, End};
 use super::story::expect;
+use controller_peer::Fault;
+use controller_peer::model::Model as _;
 use emulator::cli::{Printer, execute};
 use emulator::neighbours::Consumer;
 use emulator::stage::{Models, Stage};
-use emulator::{ActionResult, Charm};
+use emulator::{ActionResult, Api, Charm};
 
 #[derive(Default)]
 struct Printed(String);
@@ -72,7 +75,7 @@ fn play(stage: &Stage, flag: &str, retired: &[&str]) {
 }
 
 #[test]
-fn a_consumer_here_of_a_source_elsewhere_is_adopted_by_the_name_that_it_has_here() {
+fn a_consumer_here_of_a_source_elsewhere_is_adopted_by_the_name_that_it_has_here_and_goes_back() {
     let models = Models { source: "iam", coordinator: "moving", target: "moving", kratos_offers: true };
     let stage = rig::stage_across("apart-adopt", models, 14, 16);
     stage.place_coordinator(1).unwrap();
@@ -84,16 +87,48 @@ fn a_consumer_here_of_a_source_elsewhere_is_adopted_by_the_name_that_it_has_here
     model.deploy(Charm::Native(Box::new(consumer)), "portal").unwrap();
     model.integrate(portal, itself).unwrap();
     model.wait_idle(rig::SOON).unwrap();
-    stage.give_credentials().unwrap();
+    // Its PostgreSQL is in another model, too, where it has a name that is not known here.
+    let there = format!("juju run -m {} <PostgreSQL>/<unit", stage.source_place.model.uuid());
+    let typed = expect(model, "back-up", &[], "waiting");
+    assert!(typed.result("next").starts_with(&there), "{typed:?}");
+    let api = stage.give_credentials().unwrap();
+    let typed = expect(model, "back-up", &[], "waiting");
+    assert!(typed.result("message").contains("postgresql-k8s-source is in another model"), "{typed:?}");
+    assert!(typed.result("next").starts_with(&there), "{typed:?}");
     let report = expect(model, "preflight", &[], "done").result("report");
     let typed = "juju remove-relation portal:kratos-info kratos-source:kratos-info";
     assert!(report.contains(typed), "{report}");
-    super::adopt::done(model, &[], "portal:kratos-info take their address from here now");
+    let ours = "coordinator:kratos-info";
     let uses = stage.kratos.ports().admin_url();
     let told = |_: &emulator::Model| seen.current().is_some_and(|found| found.admin_endpoint == uses);
-    model.wait_until("the consumer to be told", rig::SOON, told).unwrap();
-    // The peer integrates with no application of another model, so undo is not played here.
+    let is_told = || model.wait_until("the consumer to be told", rig::SOON, told).unwrap();
+    super::adopt::done(model, &[], "portal:kratos-info take their address from here now");
+    assert_eq!(related_to(&api, portal), [ours]);
+    is_told();
+    // The way back crosses the models; each request's answer is lost once, and a worker is killed in its middle.
+    for call in ["Application.DestroyRelation", "Application.AddRelation", "Client.FullStatus"] {
+        api.plan_fault(call, Fault::CutAfter);
+    }
+    hold::arm(&stage, "coordinator/0", "record-after/errand/adoption", "kill");
+    model.enqueue("coordinator/leader", "adopt", &[("undo", "true")]).unwrap();
+    hold::reached(&stage, "coordinator/0");
+    model.update_status("coordinator/0").unwrap();
+    super::adopt::done(model, &[("undo", "true")], "");
+    assert_eq!(related_to(&api, portal), [itself]);
+    assert_eq!(api.times_done("Application.AddRelation"), 2, "{:?}", api.changes());
+    is_told();
+    let there = &stage.source_place.model;
+    let hooks = there.hooks("kratos/0").unwrap();
+    assert!(hooks.iter().any(|hook| hook == "kratos-info-relation-broken"), "{hooks:?}");
     rig::close(&stage, End::Source);
+}
+
+/// What is at the other ends of an endpoint, as the controller shows it.
+pub fn related_to(api: &Api, end: &str) -> Vec<String> {
+    let relations = api.model().relations().into_iter().map(|relation| relation.ends);
+    let named = relations.map(|ends| ends.into_iter().map(|end| format!("{}:{}", end.application, end.endpoint)));
+    let named = named.map(Iterator::collect::<Vec<String>>).filter(|ends| ends.iter().any(|one| one == end));
+    named.flatten().filter(|one| one != end).collect()
 }
 
 #[test]

@@ -1,13 +1,25 @@
 //! `revision=`: the target's charm by its number, through the controller. Juju gives a charm the images of its channel's
 //! newest, whatever the revision, so the number alone may bring no other release.
 
-use super::controller::{each_once, given, modest};
+use super::closing::Played;
+use super::controller::{each_once, given, given_by, modest};
 use super::rig::{self, End};
 use super::story::{expect, run};
+use emulator::Api;
+use std::sync::Arc;
 
 #[test]
 fn a_revision_of_its_channel_leads_to_the_target() {
-    let (stage, api) = given("revision");
+    leads_to_the_target(given("revision"));
+}
+
+#[test]
+#[ignore = "slow: make test-all"]
+fn on_3_6_a_revision_of_its_channel_leads_to_the_target() {
+    leads_to_the_target(given_by("revision-3", Some("3.6.12")));
+}
+
+fn leads_to_the_target((stage, api): (Played, Arc<Api>)) {
     let model = &stage.model;
     // The channel that it follows has no other image than the one that it runs.
     let kept = run(model, "refresh", &[("revision", "500"), ("wait", "60")]);
@@ -32,7 +44,15 @@ fn a_revision_of_its_channel_leads_to_the_target() {
 
 #[test]
 fn a_revision_that_does_not_exist_changes_nothing() {
-    let (stage, api) = given("revision-wrong");
+    changes_nothing(given("revision-wrong"));
+}
+
+#[test]
+fn on_3_6_a_revision_that_does_not_exist_changes_nothing() {
+    changes_nothing(given_by("revision-wrong-3", Some("3.6.12")));
+}
+
+fn changes_nothing((stage, api): (Played, Arc<Api>)) {
     let model = &stage.model;
     let unknown = run(model, "refresh", &[("channel", "0.4/stable"), ("revision", "777"), ("wait", "20")]);
     assert_eq!(unknown.result("outcome"), "waiting", "{unknown:?}");

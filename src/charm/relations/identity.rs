@@ -137,16 +137,19 @@ pub(super) fn read(
         return Ok(Access::Waiting(Waiting {
             found: format!("{application} does not publish its endpoints"),
             cure: format!("give {application} a public URL: relate its public-route to an ingress"),
-            commands: match is_anonymous(&application) {
-                true => Vec::new(),
-                false => vec![format!("juju integrate {application}:public-route <ingress of {application}>")],
+            commands: match (is_anonymous(&application), reader.other_model(&relation_id)) {
+                (true, _) => Vec::new(),
+                (false, Some(model)) => {
+                    vec![format!("juju integrate -m {model} <{application} there>:public-route <ingress there>")]
+                }
+                (false, None) => vec![format!("juju integrate {application}:public-route <ingress of {application}>")],
             },
             application: Some(application),
             relation_id,
             person: true,
         }));
     }
-    let other_model = is_anonymous(&application) || in_other_model(reader, &relation_id);
+    let other_model = is_anonymous(&application) || reader.other_model(&relation_id).is_some();
     Ok(Access::Ready(Identity {
         app,
         relation_id,
@@ -163,12 +166,6 @@ pub(in crate::charm) fn is_anonymous(application: &str) -> bool {
     application
         .strip_prefix("remote-")
         .is_some_and(|rest| rest.len() >= 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// On the consuming side the name is the one that the consumer chose for the offer. Early 3.6
-/// agents lack the tool that tells the model; there we take it for ours.
-fn in_other_model(reader: &Reader<'_>, relation_id: &str) -> bool {
-    reader.tools.remote_model(relation_id).is_ok_and(|uuid| uuid != reader.context.model_uuid)
 }
 
 /// Who asks us, and what they were told. Only the leader can know, and only it may tell.

@@ -243,6 +243,12 @@ impl Reader<'_> {
         Ok(Some(End { relation_id, application, bag }))
     }
 
+    /// The UUID of the model at the other end, when it is another than ours. Early 3.6 agents lack the tool that tells;
+    /// there we take it for ours.
+    fn other_model(&self, relation_id: &str) -> Option<String> {
+        self.tools.remote_model(relation_id).ok().filter(|uuid| *uuid != self.context.model_uuid)
+    }
+
     /// What we have written to a relation ourselves; only the leader may ask.
     fn own_bag(&self, relation_id: &str) -> Result<Option<BTreeMap<String, String>>, HookToolError> {
         unless_gone(self.tools.application_bag(relation_id, &self.context.application))

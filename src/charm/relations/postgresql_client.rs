@@ -14,6 +14,8 @@ pub struct DatabaseRelation {
     pub relation_id: String,
     /// The PostgreSQL application, as this model calls it.
     pub application: String,
+    /// The UUID of its model, when that is known to be another than ours.
+    pub other_model: Option<String>,
     /// The primary, and the role we have there.
     pub server: Server,
     /// Our own database on it.
@@ -87,6 +89,7 @@ fn complete(reader: &Reader<'_>, end: &End) -> Result<Access<DatabaseRelation>, 
     Ok(Access::Ready(DatabaseRelation {
         relation_id: end.relation_id.clone(),
         application: end.application.clone(),
+        other_model: reader.other_model(&end.relation_id),
         server: Server {
             host,
             port,

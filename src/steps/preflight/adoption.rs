@@ -8,7 +8,7 @@ use crate::apps::{App, HYDRA, KRATOS};
 use crate::controller::settled::partners;
 use crate::controller::{ApplicationStatus, Error, FullStatus};
 use crate::steps::Credentials;
-use crate::steps::through_controller::consumers_of;
+use crate::steps::through_controller::{consumers_elsewhere, consumers_of};
 
 /// Where Kratos and Hydra ask for their database.
 const DATABASE: &str = "pg-database";
@@ -30,16 +30,33 @@ pub(super) fn consumers(facts: &Facts) -> Judgement {
     let endpoint = facts.look.app.consumers_endpoint;
     let provider = format!("{}:{endpoint}", source.name);
     let found = consumers_of(&seen.status, &provider, ours);
-    if found.is_empty() {
-        return good(format!("nobody in this model takes the address of {} from itself", source.name));
+    let elsewhere = consumers_elsewhere(&seen.status, &provider);
+    if found.is_empty() && elsewhere == 0 {
+        let unseen = match source.elsewhere {
+            Some(_) => "; who does in its own model is not seen from here",
+            None => "",
+        };
+        return good(format!("nobody in this model takes the address of {} from itself{unseen}", source.name));
     }
     let commands: Vec<String> = found.iter().flat_map(|consumer| lines(consumer, &provider, ours, endpoint)).collect();
+    let (mut whom, mut cures) = (Vec::new(), Vec::new());
+    if !found.is_empty() {
+        whom.push(found.join(", "));
+        cures.push(format!("run juju run {ours}/leader adopt, or {}", commands.join(" and then ")));
+    }
+    if elsewhere > 0 {
+        let model = &seen.status.model.name;
+        whom.push(format!("{elsewhere} from other models"));
+        cures.push(format!(
+            "move those of other models there: here juju offer {ours}:{endpoint}, and in their model juju consume \
+             {model}.{ours}, juju remove-relation <consumer>:{endpoint} <{} there> and then juju integrate \
+             <consumer>:{endpoint} {ours}",
+            source.name
+        ));
+    }
     hint(
-        format!("a flip would not reach {}: related to {} itself", found.join(", "), source.name),
-        format!(
-            "run juju run {ours}/leader adopt, or {}; each is without the address while its hooks run",
-            commands.join(" and then ")
-        ),
+        format!("a flip would not reach {}: related to {} itself", whom.join(" and "), source.name),
+        format!("{}; each is without the address while its hooks run", cures.join("; ")),
     )
     .typed(commands.into_iter().map(Typed::Command))
 }

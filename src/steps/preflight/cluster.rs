@@ -187,13 +187,13 @@ fn fewer(at: &At<'_>, there: usize) -> Remedy {
             Remedy::Sql("ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned())
         }
         _ if there == 0 => Remedy::Command(
-            format!("juju add-unit {}", at.postgresql()),
+            format!("juju add-unit {}", at.addressed()),
             "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned(),
         ),
         _ => {
             let option = if at.identity.major() >= 16 { "synchronous-node-count" } else { "synchronous_node_count" };
             Remedy::Command(
-                format!("juju config {} {option}={there}", at.postgresql()),
+                format!("juju config {} {option}={there}", at.addressed()),
                 "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()".to_owned(),
             )
         }

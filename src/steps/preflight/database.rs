@@ -91,7 +91,7 @@ pub(super) fn extensions(facts: &Facts) -> Judgement {
     let create: Vec<String> = options.iter().map(|name| format!("CREATE EXTENSION {}", ident(name))).collect();
     let options: Vec<String> = options.iter().map(|name| plugin(name, facts.target.survey.identity.major())).collect();
     let [_, at] = each(facts);
-    let charm = format!("juju config {} {}", at.postgresql(), options.join(" "));
+    let charm = format!("juju config {} {}", at.addressed(), options.join(" "));
     bad(
         format!("{list} missing on the target"),
         format!("{charm}; without the PostgreSQL charm run on the target: {}", create.join("; ")),
@@ -115,7 +115,7 @@ fn coming_extensions(facts: &Facts) -> Option<Judgement> {
     let options: Vec<String> =
         wanted.iter().map(|(_, name)| plugin(name, facts.target.survey.identity.major())).collect();
     let [_, at] = each(facts);
-    let charm = format!("juju config {} {}", at.postgresql(), options.join(" "));
+    let charm = format!("juju config {} {}", at.addressed(), options.join(" "));
     let absent: Vec<(&str, &str)> =
         wanted.iter().copied().filter(|(_, name)| !server.available_extensions.contains(*name)).collect();
     if !absent.is_empty() {

@@ -118,7 +118,7 @@ pub(super) fn controller(facts: &Facts) -> Judgement {
                 format!("juju enable-command when it may be changed, {by_hand}"),
             ),
             None if !facts.look.ends.target_identity.here => hint(
-                format!("{} is in another model, which is not changed from here", facts.look.target_application),
+                "the target application is in another model, which is not changed from here",
                 "refresh it and run its run-migration by hand when the action says so",
             ),
             None => good(format!("user {} may change the model, Juju {}", seen.user, seen.juju)),

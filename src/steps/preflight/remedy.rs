@@ -51,8 +51,8 @@ fn change(at: &At<'_>, name: &str, value: &str, away: bool) -> Remedy {
     let take = format!("ALTER SYSTEM RESET {name}{reload}");
     let give = format!("ALTER SYSTEM SET {name} = {value}{reload}");
     let charmed = option(at, name).map(|option| match away {
-        true => format!("juju config {} --reset {option}", at.postgresql()),
-        false => format!("juju config {} {option}={}", at.postgresql(), value.trim_matches('\'')),
+        true => format!("juju config {} --reset {option}", at.addressed()),
+        false => format!("juju config {} {option}={}", at.addressed(), value.trim_matches('\'')),
     });
     match (at.origin(name), charmed) {
         (Origin::CommandLine | Origin::File, Some(command)) => {

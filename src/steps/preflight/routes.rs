@@ -21,7 +21,7 @@ pub(super) fn routes(facts: &Facts) -> Judgement {
     let Model::Seen(seen) = &facts.model else {
         return unseen("relations are only seen with controller-credentials");
     };
-    let (End { name: source, here: true }, End { name: target, here: true }) =
+    let (End { name: source, here: true, .. }, End { name: target, here: true, .. }) =
         (&ends.source_identity, &ends.target_identity)
     else {
         return unseen("not both applications are in this model");

@@ -56,9 +56,17 @@ impl<'a> At<'a> {
         At { side: self.side, survey, end: self.end }
     }
 
-    /// The PostgreSQL application, for commands.
+    /// The PostgreSQL application.
     pub fn postgresql(&self) -> String {
         if self.end.name.is_empty() { format!("<{} PostgreSQL>", self.side) } else { self.end.name.clone() }
+    }
+
+    /// The same as a command takes it: what another model offers has another name there.
+    pub fn addressed(&self) -> String {
+        match &self.end.elsewhere {
+            Some(model) => format!("-m {model} <{} PostgreSQL>", self.side),
+            None => self.postgresql(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct End {
     pub name: String,
     /// Whether it lives in this model, so that its units can be reached by that name.
     pub here: bool,
+    /// The UUID of its model, when that is known to be another.
+    pub elsewhere: Option<String>,
 }
 
 /// A cure that can be typed.

@@ -2,9 +2,10 @@
 //! reaches them, or back, one consumer after the other.
 
 use super::super::context::{Answer, Context, Outcome, wait};
+use super::super::world::Application;
 use super::moves::{self, Move, Stepped};
 use super::{Conductor, LOOK, Stop, Through, Work, attempt};
-use crate::controller::{FullStatus, ModelLogin, RelationStatus};
+use crate::controller::{FullStatus, ModelLogin, RelationEndpointStatus, RelationStatus, RemoteApplicationStatus};
 use crate::migration::{Failure, Side, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,10 +25,7 @@ struct Adoption {
 /// Consumers that have their address from this application itself, each as `<application>:<endpoint>`.
 pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<String> {
     let other = |relation: &RelationStatus| {
-        let is_provider = |end: &&_| -> bool {
-            let end: &crate::controller::RelationEndpointStatus = end;
-            format!("{}:{}", end.application, end.name) == provider
-        };
+        let is_provider = |end: &&RelationEndpointStatus| format!("{}:{}", end.application, end.name) == provider;
         relation.endpoints.iter().find(is_provider)?;
         let consumer = relation.endpoints.iter().find(|end| !is_provider(end))?;
         // From another model it shows as an application that is not in this one.
@@ -37,6 +35,18 @@ pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<Stri
     let mut found: Vec<String> = status.relations.iter().filter_map(other).collect();
     found.sort();
     found
+}
+
+/// How many take their address from this application itself and live in other models: they show as applications that are
+/// not in this one, and only there they can be moved.
+pub fn consumers_elsewhere(status: &FullStatus, provider: &str) -> usize {
+    let is_provider = |end: &RelationEndpointStatus| format!("{}:{}", end.application, end.name) == provider;
+    let is_here = |end: &RelationEndpointStatus| status.applications.contains_key(&end.application);
+    let crosses = |relation: &&RelationStatus| {
+        relation.endpoints.iter().any(|end| is_provider(end) && is_here(end))
+            && relation.endpoints.iter().any(|end| !is_provider(end) && !is_here(end))
+    };
+    status.relations.iter().filter(crosses).count()
 }
 
 /// Moves the consumers; answers as a step does.
@@ -64,9 +74,12 @@ pub async fn adopt(context: &mut Context<'_>) -> Answer {
 }
 
 fn cannot(context: &Context<'_>, why: impl std::fmt::Display, cure: &str) -> Failure {
-    let (from, to) = (provider(context, Side::Source), ours(context));
-    let (from, to) = if context.request.undo { (to, from) } else { (from, to) };
     let endpoint = context.app().consumers_endpoint;
+    let itself = format!("{}:{endpoint}", told(context.side(users_are_on(context))));
+    let (from, to) = match context.request.undo {
+        true => (ours(context), itself),
+        false => (itself, ours(context)),
+    };
     let by_hand = format!(
         "for each that juju status --relations shows beside {from}, juju remove-relation <consumer>:{endpoint} {from} and then \
          juju integrate <consumer>:{endpoint} {to}"
@@ -119,7 +132,10 @@ pub(super) async fn go_on(
     let begun = adoption.moves.iter().any(|one| one.lacks().is_some());
     // What was begun is brought to its end before anything else is.
     if adoption.request != request && !begun {
-        let moves = wanted(context, &status, back);
+        let moves = match wanted(context, &status, back) {
+            Ok(moves) => moves,
+            Err(nameless) => return Ok(nameless),
+        };
         if let Some(why) = moves::hindrance(context, conductor, login, &status, &moves).await? {
             return Ok(why);
         }
@@ -145,16 +161,34 @@ async fn keep(context: &mut Context<'_>, adoption: &Adoption) -> Result<(), Fail
     context.errand(ADOPTION, json!(adoption)).await.map(drop)
 }
 
-/// The end at which an identity application tells its consumers.
-fn provider(context: &Context<'_>, side: Side) -> String {
-    let application = match side {
-        Side::Source => &context.applications.source,
-        Side::Target => &context.applications.target,
+/// The side whose identity application users are with.
+fn users_are_on(context: &Context<'_>) -> Side {
+    context.state.active().and_then(|run| run.brokered).unwrap_or(Side::Source)
+}
+
+/// What this model calls an identity application. Where a run keeps what is not related any more, its own name is known.
+fn called(application: &Application) -> Option<&str> {
+    let own = application.model.is_none().then_some(application.name.as_str());
+    [Some(application.called.as_str()), own].into_iter().flatten().find(|name| !name.is_empty())
+}
+
+/// The same in a sentence.
+fn told(application: &Application) -> String {
+    called(application).map_or_else(|| format!("<{}>", application.name), str::to_owned)
+}
+
+/// The end at which an identity application tells its consumers, if it has a name here: its relation gives it one, or
+/// what was consumed of its model does.
+fn provider(context: &Context<'_>, status: &FullStatus, side: Side) -> Option<String> {
+    let (application, endpoint) = (context.side(side), context.app().consumers_endpoint);
+    let offers = |remote: &RemoteApplicationStatus| {
+        application.model.as_deref() == Some(remote.model())
+            && remote.endpoints.iter().any(|offered| offered.name == endpoint)
     };
-    // Where a run keeps what is not related any more, its own name is known.
-    let here = application.called.is_empty() && application.model.is_none();
-    let name = if here { &application.name } else { &application.called };
-    format!("{name}:{}", context.app().consumers_endpoint)
+    let mut remotes = status.remote_applications.iter().filter(|(_, remote)| offers(remote)).map(|(name, _)| name);
+    // Of two nobody knows which one it is.
+    let consumed = remotes.next().filter(|_| remotes.next().is_none()).map(String::as_str);
+    called(application).or(consumed).map(|name| format!("{name}:{endpoint}"))
 }
 
 fn ours(context: &Context<'_>) -> String {
@@ -162,21 +196,37 @@ fn ours(context: &Context<'_>) -> String {
 }
 
 /// From source and target to us, or from us to the side that users are on.
-fn wanted(context: &Context<'_>, status: &FullStatus, back: bool) -> Vec<Move> {
-    let coordinator = &context.applications.coordinator;
+fn wanted(context: &Context<'_>, status: &FullStatus, back: bool) -> Result<Vec<Move>, Through> {
     let ours = ours(context);
-    let (from, to) = match back {
-        true => {
-            let side = context.state.active().and_then(|run| run.brokered).unwrap_or(Side::Source);
-            (vec![ours], provider(context, side))
-        }
-        false => (vec![provider(context, Side::Source), provider(context, Side::Target)], ours),
+    let of = |from: &str| consumers_of(status, from, &context.applications.coordinator);
+    if back {
+        let (found, side) = (of(&ours), users_are_on(context));
+        return match provider(context, status, side) {
+            Some(to) => Ok(found.into_iter().map(|one| Move::new(one, &ours, &to)).collect()),
+            None if found.is_empty() => Ok(Vec::new()),
+            None => Err(nameless(context, side)),
+        };
+    }
+    let sides = [Side::Source, Side::Target].map(|side| provider(context, status, side));
+    // Nobody here is related to what is known to be elsewhere and has no name here.
+    if sides[0].is_none() && context.side(Side::Source).model.is_none() {
+        return Err(nameless(context, Side::Source));
+    }
+    let moves = |from: &String| of(from).into_iter().map(|one| Move::new(one, from, &ours)).collect::<Vec<_>>();
+    Ok(sides.iter().flatten().flat_map(moves).collect())
+}
+
+/// What a person does so that somebody here can be related to an application of another model.
+fn nameless(context: &Context<'_>, side: Side) -> Through {
+    let application = context.side(side);
+    let Some((commands, _)) = application.introduced(context.app().consumers_endpoint, side) else {
+        return Through::Cannot(format!("the {} application has no name in this model", side.name()));
     };
-    let of = |from: String| {
-        let to = to.clone();
-        consumers_of(status, &from, coordinator).into_iter().map(move |consumer| Move::new(consumer, &from, &to))
-    };
-    from.into_iter().flat_map(of).collect()
+    let (name, model) = (&application.name, application.model.as_deref().unwrap_or_default());
+    Through::Person(
+        format!("{name} of the model {model} is not consumed here, so nobody here can be related to it"),
+        commands.join("\n"),
+    )
 }
 
 #[cfg(test)]
@@ -208,5 +258,7 @@ mod tests {
         };
         let found = consumers_of(&status, "kratos:kratos-info", "coordinator");
         assert_eq!(found, ["login-ui:kratos-info"]);
+        assert_eq!(consumers_elsewhere(&status, "kratos:kratos-info"), 1);
+        assert_eq!(consumers_elsewhere(&status, "remote-5:kratos-info"), 0);
     }
 }

@@ -16,7 +16,7 @@ mod routes;
 mod wake;
 
 pub use action::{forget, task};
-pub use adopt::{Between, adopt, between, consumers_of, moved};
+pub use adopt::{Between, adopt, between, consumers_elsewhere, consumers_of, moved};
 pub use asked::{charm_before, is_asked};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
@@ -139,14 +139,17 @@ impl Work {
     /// Why the application that this changes is not ours to change.
     fn out_of_reach(self, context: &Context<'_>) -> Option<String> {
         let target = &context.applications.target;
+        // Whose consumers these are called depends on what the model has of others.
         if let Work::Adopt { .. } = self {
-            let source = &context.applications.source;
-            let nameless = source.called.is_empty() && (source.name.is_empty() || source.model.is_some());
-            return nameless.then(|| "the source application has no name in this model".to_owned());
+            return None;
         }
         if let Work::BackUp { side, .. } = self {
+            let name = context.postgresql(side);
+            if context.side(side).postgresql_model.is_some() {
+                return Some(format!("{name} is in another model, where nothing is asked for from here"));
+            }
             let unknown = || format!("the PostgreSQL application of the {} is not known by a name here", side.name());
-            return context.postgresql(side).is_empty().then(unknown);
+            return name.is_empty().then(unknown);
         }
         if let (Work::PlanRoutes | Work::Routes { .. }, Some(model)) = (self, &context.applications.source.model) {
             let source = &context.applications.source.name;

@@ -94,7 +94,14 @@ pub(super) async fn hindrance(
     for one in moves {
         for end in [&one.end, &one.from, &one.to] {
             let application = end.split(':').next().unwrap_or_default();
-            // We ourselves are at work while our own action runs; one of another model is not seen.
+            // Who has no partner yet, or shall have none.
+            if application.is_empty() {
+                continue;
+            }
+            if let Some(why) = absent(status, application) {
+                return Ok(Some(conductor.cannot(why)));
+            }
+            // We ourselves are at work while our own action runs; the units of another model are not seen.
             if application == context.applications.coordinator || !status.applications.contains_key(application) {
                 continue;
             }
@@ -108,6 +115,24 @@ pub(super) async fn hindrance(
         }
     }
     Ok(None)
+}
+
+/// Why nobody can be related to an application, where it is gone from this model or from the one that offers it.
+fn absent(status: &FullStatus, application: &str) -> Option<String> {
+    if status.applications.contains_key(application) {
+        return None;
+    }
+    let Some(remote) = status.remote_applications.get(application) else {
+        return Some(format!("{application} is not in this model"));
+    };
+    let is_there = ["", "alive"].contains(&remote.life.as_str()) && remote.status.status != "terminated";
+    (!is_there).then(|| {
+        let url = &remote.offer_url;
+        format!(
+            "the offer {url}, which {application} is here, is gone; have it offered again, then juju remove-saas \
+             {application} and juju consume {url} {application}"
+        )
+    })
 }
 
 /// The next thing about one move, by what the model shows.
@@ -201,6 +226,7 @@ async fn take_back(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::{ApplicationStatus, RemoteApplicationStatus};
 
     #[test]
     fn commands_name_only_what_there_is() {
@@ -223,5 +249,28 @@ mod tests {
         assert_eq!(one.lacks(), Some("kratos:kratos-info"));
         one.done = true;
         assert_eq!(one.lacks(), None);
+    }
+
+    #[test]
+    fn what_is_gone_from_its_model_is_told_before_anything_goes() {
+        let remote = |status: &str| {
+            let mut remote = RemoteApplicationStatus {
+                offer_url: "admin/iam.kratos".into(),
+                life: "alive".into(),
+                ..Default::default()
+            };
+            remote.status.status = status.into();
+            remote
+        };
+        let remotes = [("there", remote("active")), ("gone", remote("terminated"))];
+        let status = FullStatus {
+            applications: [("here".to_owned(), ApplicationStatus::default())].into(),
+            remote_applications: remotes.map(|(name, remote)| (name.to_owned(), remote)).into(),
+            ..Default::default()
+        };
+        assert_eq!((absent(&status, "here"), absent(&status, "there")), (None, None));
+        assert_eq!(absent(&status, "nowhere").unwrap(), "nowhere is not in this model");
+        assert!(absent(&status, "gone").unwrap().ends_with("juju consume admin/iam.kratos gone"));
+        assert_eq!(status.remote_applications["there"].model(), "iam");
     }
 }

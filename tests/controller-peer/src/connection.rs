@@ -47,6 +47,7 @@ pub(crate) async fn serve(mut socket: Socket, model: Option<String>, shared: Arc
         if fault == Some(Fault::CutBefore) {
             return Ok(());
         }
+        shared.controller().freeze_before(&call);
         let canned = shared.controller().take_canned(&call);
         let reply = match canned {
             Some(reply) => recorded(&mut client, &asked, reply),

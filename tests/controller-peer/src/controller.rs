@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Which rules it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,10 @@ pub struct Controller {
     pub blocks: BTreeMap<&'static str, String>,
     pub mode: Mode,
     pub faults: Vec<(String, Fault)>,
+    /// Calls before which an administrator disables every change, and the words.
+    pub freezes: Vec<(String, String)>,
+    /// How far its clock is ahead of everybody else's.
+    pub ahead: Duration,
     /// Replies that stand for what the peer would answer itself.
     pub canned: Vec<(String, Value)>,
     pub received: Vec<Received>,
@@ -152,6 +157,14 @@ impl Controller {
     pub(crate) fn block(&self, removal: bool) -> Option<&String> {
         let change = self.blocks.get("BlockChange");
         if removal { change.or_else(|| self.blocks.get("BlockRemove")) } else { change }
+    }
+
+    /// The administrator is a moment faster than this call.
+    pub(crate) fn freeze_before(&mut self, call: &str) {
+        if let Some(place) = self.freezes.iter().position(|(name, _)| name == call) {
+            let (_, message) = self.freezes.remove(place);
+            self.blocks.insert("BlockChange", message);
+        }
     }
 
     pub(crate) fn take_canned(&mut self, call: &str) -> Option<Value> {

@@ -6,7 +6,7 @@
 //!
 //! | Left out | Why |
 //! |---|---|
-//! | machines, storage, spaces, offers, remote applications, secrets in `FullStatus` | no call of ours reads them |
+//! | machines, storage, spaces, offers, secrets in `FullStatus` | no call of ours reads them |
 //! | watchers | status is polled: 4.0 has no model watcher |
 //! | `POST` of a charm, and its `GET` | `PUT` is what both releases take; nobody here reads a charm back |
 //! | facades that it does not speak | not listed at login, so `not implemented` |

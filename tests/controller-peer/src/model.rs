@@ -122,6 +122,16 @@ impl Relation {
     }
 }
 
+/// An application of another model, under the name that it was consumed by: a SaaS.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// `admin/iam.kratos`.
+    pub offer_url: String,
+    /// The offered endpoints, as [`Charm::endpoints`] declares them.
+    pub endpoints: Vec<Value>,
+    pub status: Status,
+}
+
 #[derive(Clone, Debug)]
 pub struct Task {
     /// Tasks and operations share one row of numbers.
@@ -180,6 +190,8 @@ pub trait Model: Send {
     /// `iaas` or `caas`.
     fn kind(&self) -> String;
     fn applications(&self) -> BTreeMap<String, Application>;
+    /// Applications of other models, by their name here.
+    fn remotes(&self) -> BTreeMap<String, Remote>;
     fn relations(&self) -> Vec<Relation>;
     fn tasks(&self) -> Vec<Task>;
     /// Charms that the model knows.

@@ -108,6 +108,8 @@ impl<M: Model + 'static> Peer<M> {
             blocks: BTreeMap::new(),
             mode: Mode::Normal,
             faults: Vec::new(),
+            freezes: Vec::new(),
+            ahead: Duration::ZERO,
             canned: Vec::new(),
             received: Vec::new(),
             ports: Vec::new(),
@@ -190,6 +192,17 @@ impl<M: Model + 'static> Peer<M> {
     /// Has somebody told of each call of a user who is logged in, before it is done.
     pub fn observe(&self, observer: impl Fn(&str, &Value) + Send + Sync + 'static) {
         *self.shared.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(observer));
+    }
+
+    /// Every change is disabled with these words just before the next call of this kind is judged.
+    pub fn freeze_before(&self, call: &str, message: &str) {
+        self.shared.controller().freezes.push((call.to_owned(), message.to_owned()));
+    }
+
+    /// The clock that a status is dated by goes this far ahead of the one that its parts are dated by: so much time has
+    /// passed for whoever compares both.
+    pub fn set_clock_ahead(&self, ahead: Duration) {
+        self.shared.controller().ahead = ahead;
     }
 
     /// The next call of this kind, such as `Application.SetCharm`, goes wrong.

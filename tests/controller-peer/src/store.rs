@@ -2,7 +2,7 @@
 
 use crate::charm::Charm;
 use crate::controller::Generation;
-use crate::model::{Application, Change, Model, Relation, Release, Status, Task, Unit, charm_of};
+use crate::model::{Application, Change, Model, Relation, Release, Remote, Status, Task, Unit, charm_of};
 use crate::validate;
 use anyhow::Result;
 use jiff::Timestamp;
@@ -47,6 +47,8 @@ pub struct Store {
     /// `iaas` or `caas`.
     pub kind: String,
     pub applications: BTreeMap<String, Application>,
+    /// Applications of other models, which have no units here.
+    pub remotes: BTreeMap<String, Remote>,
     pub relations: Vec<Relation>,
     pub tasks: Vec<Task>,
     pub charms: Vec<Charm>,
@@ -75,6 +77,7 @@ impl Store {
             uuid: "761dc1f3-db5a-407e-8a25-a4c234fc755a".to_owned(),
             kind: kind.to_owned(),
             applications: BTreeMap::new(),
+            remotes: BTreeMap::new(),
             relations: Vec::new(),
             tasks: Vec::new(),
             charms: Vec::new(),
@@ -286,6 +289,10 @@ impl Model for Store {
 
     fn applications(&self) -> BTreeMap<String, Application> {
         self.applications.clone()
+    }
+
+    fn remotes(&self) -> BTreeMap<String, Remote> {
+        self.remotes.clone()
     }
 
     fn relations(&self) -> Vec<Relation> {

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::controller::{Access, Generation};
-use crate::model::{Application, End, Relation, Status, Unit, charm_of};
+use crate::model::{Application, End, Relation, Remote, Status, Unit, charm_of};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -43,6 +43,9 @@ pub fn full_status(world: &World<'_>, user: &str) -> Value {
     let applications = world.model.applications();
     let shown: Map<String, Value> =
         applications.iter().map(|(name, found)| (name.clone(), application(world, name, found, &relations))).collect();
+    let remotes = world.model.remotes();
+    let remotes: Map<String, Value> =
+        remotes.iter().map(|(name, found)| (name.clone(), remote(name, found, &relations))).collect();
     let user = world.controller.users.get(user);
     let admin = user.is_some_and(|user| user.access == Access::Admin);
     json!({
@@ -56,10 +59,10 @@ pub fn full_status(world: &World<'_>, user: &str) -> Value {
         },
         "machines": {},
         "applications": shown,
-        "remote-applications": {},
+        "remote-applications": remotes,
         "offers": if admin || world.generation() == Generation::Four { json!({}) } else { Value::Null },
         "relations": relations.iter().map(relation).collect::<Vec<_>>(),
-        "controller-timestamp": now.to_string(),
+        "controller-timestamp": (now + world.controller.ahead).to_string(),
         "branches": null,
     })
 }
@@ -99,6 +102,22 @@ fn application(world: &World<'_>, name: &str, found: &Application, relations: &[
         shown["int"] = json!(found.units.len());
     }
     shown
+}
+
+/// A SaaS: its units are not seen from here.
+fn remote(name: &str, found: &Remote, relations: &[Relation]) -> Value {
+    let endpoint = |declared: &Value| {
+        let part = |key: &str| declared[key].clone();
+        json!({"name": part("name"), "role": part("role"), "interface": part("interface"), "limit": part("limit")})
+    };
+    json!({
+        "offer-url": found.offer_url,
+        "offer-name": found.offer_url.rsplit('.').next().unwrap_or_default(),
+        "endpoints": found.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        "life": "alive",
+        "relations": related(name, relations),
+        "status": detailed(&found.status, "", "", json!({})),
+    })
 }
 
 fn unit(world: &World<'_>, unit: &Unit, leader: bool) -> Value {

@@ -12,22 +12,34 @@ fn asked(params: &Value) -> Option<[String; 2]> {
     names.try_into().ok()
 }
 
-/// The application and the declared endpoint behind `application:endpoint`.
-fn declared(world: &World<'_>, name: &str) -> Option<(String, Value)> {
+/// One side of a relation to be.
+struct Side {
+    application: String,
+    declared: Value,
+    /// It is of another model.
+    remote: bool,
+}
+
+/// The application, perhaps of another model, and the declared endpoint behind `application:endpoint`.
+fn declared(world: &World<'_>, name: &str) -> Option<Side> {
     let (application, endpoint) = name.split_once(':')?;
-    let found = world.application(application).ok()?;
-    let charm = charm_of(world.model, &found.charm_url)?;
-    let declared = charm.endpoints().into_iter().find(|known| known["name"] == endpoint)?;
-    Some((application.to_owned(), declared))
+    let (remote, endpoints) = match world.application(application) {
+        Ok(found) => (false, charm_of(world.model, &found.charm_url)?.endpoints()),
+        Err(_) => (true, world.model.remotes().remove(application)?.endpoints),
+    };
+    let declared = endpoints.into_iter().find(|known| known["name"] == endpoint)?;
+    Some(Side { application: application.to_owned(), declared, remote })
 }
 
-fn fits(one: &(String, Value), other: &(String, Value)) -> bool {
-    let roles = [one.1["role"].as_str(), other.1["role"].as_str()];
+/// Two of other models are no business of this one.
+fn fits(one: &Side, other: &Side) -> bool {
+    let roles = [one, other].map(|side| side.declared["role"].as_str());
     let opposite = roles == [Some("requirer"), Some("provider")] || roles == [Some("provider"), Some("requirer")];
-    opposite && one.1["interface"] == other.1["interface"] && one.0 != other.0
+    let here = !(one.remote && other.remote);
+    opposite && here && one.declared["interface"] == other.declared["interface"] && one.application != other.application
 }
 
-fn end((application, declared): &(String, Value)) -> End {
+fn end(Side { application, declared, .. }: &Side) -> End {
     let text = |key: &str| declared[key].as_str().unwrap_or_default().to_owned();
     End { application: application.clone(), endpoint: text("name"), role: text("role") }
 }
@@ -62,9 +74,10 @@ pub fn add(world: &mut World<'_>, params: &Value) -> Answer {
     for (name, side) in names.iter().zip([first, second]) {
         within_limit(world, &names, name, side)?;
     }
-    let interface = first.1["interface"].as_str().unwrap_or_default().to_owned();
+    let interface = first.declared["interface"].as_str().unwrap_or_default().to_owned();
     world.apply(Change::Relate { interface, ends: [end(first), end(second)] })?;
-    let endpoints: Map<String, Value> = [first, second].into_iter().cloned().collect();
+    let told = |side: &Side| (side.application.clone(), side.declared.clone());
+    let endpoints: Map<String, Value> = [first, second].map(told).into_iter().collect();
     Ok(json!({"endpoints": endpoints}))
 }
 
@@ -114,8 +127,8 @@ fn exists(world: &World<'_>, names: &[String; 2], relation: &Relation) -> Refusa
     }
 }
 
-fn within_limit(world: &World<'_>, names: &[String; 2], name: &str, side: &(String, Value)) -> Result<(), Refusal> {
-    let limit = side.1["limit"].as_u64().unwrap_or_default();
+fn within_limit(world: &World<'_>, names: &[String; 2], name: &str, side: &Side) -> Result<(), Refusal> {
+    let limit = side.declared["limit"].as_u64().unwrap_or_default();
     let own = end(side);
     let relations = world.model.relations();
     let used = relations.iter().filter(|relation| relation.ends.contains(&own)).count();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use controller_peer::Charm;
-use controller_peer::model::{self as api, Change, Release, Resource};
+use controller_peer::model::{self as api, Change, Release, Remote, Resource};
 use serde_json::Value;
 
 use super::shown;
@@ -76,6 +76,10 @@ impl api::Model for Emulated {
 
     fn applications(&self) -> BTreeMap<String, api::Application> {
         self.look(shown::applications)
+    }
+
+    fn remotes(&self) -> BTreeMap<String, Remote> {
+        self.look(shown::remotes)
     }
 
     fn relations(&self) -> Vec<api::Relation> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use controller_peer::Charm;
-use controller_peer::model::{self as api, Release, Resource};
+use controller_peer::model::{self as api, Release, Remote, Resource};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -127,6 +127,27 @@ pub fn applications(view: &View<'_>) -> BTreeMap<String, api::Application> {
         (name.clone(), shown)
     };
     view.state.applications.iter().map(one).collect()
+}
+
+/// The offers that were consumed; one whose application is gone is terminated.
+pub fn remotes(view: &View<'_>) -> BTreeMap<String, Remote> {
+    let one = |(name, address): (&String, &String)| {
+        let offer = view.world.offers.get(address)?;
+        let application = view.world.model(&offer.model).and_then(|model| model.applications.get(&offer.application));
+        let declared = application.map(|found| found.charm.told.at(&url(found)).endpoints()).unwrap_or_default();
+        let is_offered =
+            |declared: &Value| offer.endpoints.iter().any(|endpoint| declared["name"] == endpoint.as_str());
+        let shown = Remote {
+            offer_url: address.clone(),
+            endpoints: declared.into_iter().filter(is_offered).collect(),
+            status: match application {
+                Some(found) => status(&found.status.clone().unwrap_or_else(|| found.derived_status())),
+                None => api::Status::now("terminated", "offer has been removed"),
+            },
+        };
+        Some((name.clone(), shown))
+    };
+    view.state.consumed.iter().filter_map(one).collect()
 }
 
 pub fn relations(view: &View<'_>) -> Vec<api::Relation> {

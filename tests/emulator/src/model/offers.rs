@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 
 use super::Model;
-use crate::world::Offer;
+use crate::world::{End, Offer, Relation};
 
 impl Model {
     /// Offers endpoints of an application; the address is what other models
@@ -37,10 +37,26 @@ impl Model {
         let default = full.rsplit('.').next().unwrap_or(&full).to_owned();
         let name = name.map_or(default, str::to_owned);
         let model = world.models.get_mut(&self.name).context("the model is gone")?;
-        if model.applications.contains_key(&name) || model.consumed.contains_key(&name) {
+        // Asked for once more it is there.
+        let other = model.consumed.get(&name).is_some_and(|known| *known != full);
+        if model.applications.contains_key(&name) || other {
             bail!("cannot consume {full:?}: {name:?} already exists");
         }
         model.consumed.insert(name.clone(), full);
         Ok(name)
+    }
+
+    /// What was consumed under this name is not relatable here any more. Its relations have to be
+    /// gone before; Juju would take them along.
+    pub fn remove_saas(&self, name: &str) -> Result<()> {
+        let mut world = self.shared.lock();
+        let own = |end: &End| end.model == self.name;
+        let other = |end: &End| !own(end) && end.seen_as == name;
+        let uses = |relation: &Relation| relation.ends.iter().any(own) && relation.ends.iter().any(other);
+        if world.relations.values().any(uses) {
+            bail!("cannot remove SaaS {name:?}: it is related");
+        }
+        let model = world.models.get_mut(&self.name).context("the model is gone")?;
+        model.consumed.remove(name).map(drop).with_context(|| format!("SaaS application {name:?} not found"))
     }
 }
