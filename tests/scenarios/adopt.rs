@@ -49,9 +49,9 @@ pub fn done(model: &Model, parameters: &[(&str, &str)], says: &str) {
     let adopted = adopt(model, parameters, "done");
     // What an earlier one began may have come to its end before it was asked for again.
     let again = tasks(model) > before + 1;
-    let stands = ["every consumer takes its address from here already", "no consumer takes its address from here"];
     let message = adopted.result("message");
-    assert!(message.contains(says) || again && stands.contains(&message.as_str()), "{adopted:?}");
+    let stands = message.ends_with("from here already") || message.starts_with("no consumer");
+    assert!(message.contains(says) || again && stands, "{adopted:?}");
 }
 
 #[test]
