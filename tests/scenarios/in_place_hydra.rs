@@ -162,7 +162,15 @@ fn typed_by_the_operator_it_is_upgraded() {
     expect(model, "upgrade-in-place", &with("latest/edge"), "waiting");
     model.refresh("hydra", None, Some("latest/edge"), None).unwrap();
     rig::status_says(model, UNIT, "juju run hydra/leader run-migration timeout=");
+    // Without its login UI it does not start, which only its own status tells.
+    model.remove_relation("hydra:ui-endpoint-info", "login-ui:ui-endpoint-info").unwrap();
+    model.wait_idle(SOON).unwrap();
     model.run("hydra/leader", "run-migration", &[("timeout", "120")]).unwrap();
+    let down = expect(model, "upgrade-in-place", &with("latest/edge"), "waiting");
+    assert!(down.result("message").contains("hydra is down, and starts at its next hook"), "{down:?}");
+    assert_eq!(down.result("next"), "juju status hydra");
+    model.integrate("hydra:ui-endpoint-info", "login-ui:ui-endpoint-info").unwrap();
+    model.wait_idle(SOON).unwrap();
     expect(model, "upgrade-in-place", &with("latest/edge"), "done");
     alone.upgraded(&mut grants);
     let late = run(model, "rollback", &[]);
