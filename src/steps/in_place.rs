@@ -365,7 +365,7 @@ fn command_back(context: &Context<'_>) -> String {
         Some(_) if before.starts_with("local:") => {
             "--path=<charm file before> --resource oci-image=<image before>".to_owned()
         }
-        Some(_) if context.request.local.is_some() => {
+        Some(_) if through_controller::is_asked_local(context) || context.request.local.is_some() => {
             format!("--switch ch:{} --channel <channel before>", context.app().name)
         }
         Some((_, revision)) => format!("--revision {revision}"),

@@ -184,3 +184,30 @@ fn a_coordinator_without_relations_is_told_which_ones_it_needs() {
     done(model, &[], "");
     rig::close(&stage, End::Source);
 }
+
+#[test]
+fn turned_round_in_the_middle_the_others_stay_where_they_were() {
+    let stage = unadopted("adopt-turned");
+    let model = &stage.model;
+    model.deploy(Charm::Native(Box::new(Consumer::new())), "portal").unwrap();
+    model.integrate(ITSELF, "portal:kratos-info").unwrap();
+    model.wait_idle(SOON).unwrap();
+    let api = stage.give_credentials().unwrap();
+    // The first one's hooks do not come, so it is between two relations.
+    hold_unit(&stage, "login-ui/0", "hooks/");
+    let goes = adopt(model, &[], "running");
+    assert!(goes.result("message").contains("the relation of login-ui:kratos-info"), "{goes:?}");
+    run(model, "adopt", &[("undo", "true"), ("wait", "1")]);
+    stage.controller.set_gate(None);
+    model.update_status("login-ui/0").unwrap();
+    done(
+        model,
+        &[("undo", "true")],
+        "login-ui:kratos-info take their address from the identity application itself again",
+    );
+    // The other one was left alone.
+    assert_eq!(api.times_done("Application.DestroyRelation"), 2, "{:?}", api.changes());
+    let report = expect(model, "preflight", &[], "done").result("report");
+    assert!(report.contains("a flip would not reach login-ui:kratos-info, portal:kratos-info"), "{report}");
+    rig::close(&stage, End::Source);
+}

@@ -7,9 +7,9 @@ use super::models::type_in;
 use super::rig::{self, End, SOON};
 use super::story::{expect, run};
 use controller_peer::{BlockKind, Fault};
-use emulator::ActionResult;
 use emulator::neighbours::{KratosView, RouteView};
 use emulator::stage::USER;
+use emulator::{ActionResult, Model};
 
 /// Where identity providers send users back to.
 const CALLBACK: &str = "PathPrefix(`/self-service/methods/oidc/callback`)";
@@ -128,7 +128,7 @@ fn what_holds_it_up_is_told_before_writes_stop_and_what_a_person_typed_is_seen()
     api.set_block(BlockKind::BlockRemove, Some("nothing goes today"));
     let waits = cut_over(&stage, "waiting", "before writes stop: routes cannot be moved after the flip");
     assert!(waits.result("message").contains("nothing goes today"), "{waits:?}");
-    assert_eq!(waits.result("next"), "juju config coordinator move-routes=false");
+    assert!(waits.result("next").starts_with("juju config coordinator move-routes=false\njuju run"), "{waits:?}");
     assert!(rig::writable(&stage.source, &stage.source_place.database()));
     api.set_block(BlockKind::BlockRemove, None);
     // And what comes up between: users are with the target, but for those who come through the ingress.
@@ -175,4 +175,27 @@ fn without_credentials_the_commands_are_told_after_the_flip_and_after_the_way_ba
     let back = expect(model, "rollback", &[("wait", "120")], "done");
     assert!(back.result("routes-by-hand").starts_with("juju remove-relation kratos:public-route"), "{back:?}");
     rig::close(&stage, End::Source);
+}
+
+#[test]
+fn the_source_has_its_place_again_whatever_state_the_target_is_in() {
+    let (stage, api) = given("routes-back");
+    let model = &stage.model;
+    wanted(&stage);
+    flipped(&stage);
+    at_target(&stage);
+    // The target may not read its database's secret any more, and its hooks fail.
+    model.withhold_grants("postgresql-new", "kratos-new").unwrap();
+    model.update_status("kratos-new/0").unwrap();
+    let rests = run(model, "rollback", &[("wait", "60")]);
+    // Users are at the source again; the target keeps its place beside it until somebody looks at it.
+    let both = |_: &Model| stage.source_place.ingress.servers(CALLBACK).contains(&stage.kratos.ports().public_url());
+    model.wait_until("the source's place", SOON, both).unwrap_or_else(|error| panic!("{error:#}\n{rests:?}"));
+    rig::status_says(model, "coordinator/0", "while kratos-new/0 is in error");
+    model.release_grants("postgresql-new", "kratos-new").unwrap();
+    model.resolved("kratos-new/0", true).unwrap();
+    returned(&stage);
+    at_source(&stage);
+    modest(&api);
+    rig::close_but_one_hook(&stage, End::Source);
 }

@@ -143,6 +143,10 @@ pub(super) async fn go_on(
         keep(context, &adoption).await?;
     }
     while let Some(one) = adoption.moves.iter_mut().find(|one| !one.done) {
+        // Of what another request wanted, only what was begun comes to its end.
+        if adoption.request != request && one.lacks().is_none() {
+            return Ok(Through::AtWork("what was begun before has come to its end".to_owned()));
+        }
         match moves::step(conductor, login, &status, one).await? {
             Stepped::Noted => keep(context, &adoption).await?,
             Stepped::AtWork(text) => return Ok(Through::AtWork(text)),

@@ -50,6 +50,11 @@ pub fn is_asked(context: &Context<'_>) -> bool {
     noted::<Asked>(context, Step::Refresh, ASKED).is_some()
 }
 
+/// Whether that was a charm that was uploaded, whatever the request that is worked on says.
+pub fn is_asked_local(context: &Context<'_>) -> bool {
+    noted::<Asked>(context, Step::Refresh, ASKED).is_some_and(|asked| asked.url.starts_with("local:"))
+}
+
 /// The charm that the application had before its refresh was asked for here.
 pub fn charm_before(context: &Context<'_>) -> Option<String> {
     Some(noted::<Asked>(context, Step::Refresh, ASKED)?.before)

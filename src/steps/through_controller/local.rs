@@ -123,7 +123,9 @@ pub(super) async fn upload(
         }
     };
     let revision = url.rsplit_once('-').and_then(|(_, revision)| revision.parse().ok()).unwrap_or_default();
-    let asked = Asked { origin: asked.origin.uploaded(revision), url, ..asked.clone() };
+    // Hooks that came while the file went are none of the refresh.
+    let at = session.full_status().await?.controller_timestamp;
+    let asked = Asked { origin: asked.origin.uploaded(revision), url, at, ..asked.clone() };
     context.note(Step::Refresh, ASKED, json!(asked)).await?;
     log::info!("uploaded {} ({})", asked.url, local.sha256);
     Ok(Ok(asked))

@@ -17,7 +17,7 @@ mod wake;
 
 pub use action::{forget, task};
 pub use adopt::{Between, adopt, between, consumers_elsewhere, consumers_of, moved};
-pub use asked::{charm_before, is_asked};
+pub use asked::{charm_before, is_asked, is_asked_local};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
 pub use routes::{exchange_commands, plan_routes, routes_by_hand, take_routes};

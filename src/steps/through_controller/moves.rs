@@ -20,6 +20,8 @@ pub(super) struct Move {
     removing: Option<i64>,
     /// The new one was asked for, or is about to be.
     making: bool,
+    /// On a way back, the number of the relation whose removal was asked for on the way there: it may still be going.
+    going: Option<i64>,
     /// Why the new one was refused: the old one is made again.
     refused: Option<String>,
     /// Nothing is left to do.
@@ -42,6 +44,11 @@ impl Move {
         (self.is_begun() && !self.done && !to.is_empty()).then_some(to)
     }
 
+    /// The application of the end that stays itself.
+    pub fn application(&self) -> &str {
+        self.end.split(':').next().unwrap_or_default()
+    }
+
     /// Whether the model shows what it leads to.
     pub fn stands(&self, status: &FullStatus) -> bool {
         let there = |other: &str| relation_between(status, &self.end, other).is_some();
@@ -50,11 +57,14 @@ impl Move {
 
     /// The way back.
     pub fn reversed(&self) -> Self {
-        Self::new(&self.end, &self.to, &self.from)
+        Self { going: self.removing, ..Self::new(&self.end, &self.to, &self.from) }
     }
 
     /// The same to be typed.
     pub fn commands(&self) -> Vec<String> {
+        if let (Some(_), Some(lacks)) = (&self.refused, self.lacks()) {
+            return vec![format!("juju integrate {} {lacks}", self.end)];
+        }
         let remove = (!self.from.is_empty()).then(|| format!("juju remove-relation {} {}", self.end, self.from));
         let make = (!self.to.is_empty()).then(|| format!("juju integrate {} {}", self.end, self.to));
         remove.into_iter().chain(make).collect()
@@ -118,7 +128,7 @@ pub(super) async fn hindrance(
 }
 
 /// Why nobody can be related to an application, where it is gone from this model or from the one that offers it.
-fn absent(status: &FullStatus, application: &str) -> Option<String> {
+pub(super) fn absent(status: &FullStatus, application: &str) -> Option<String> {
     if status.applications.contains_key(application) {
         return None;
     }
@@ -143,9 +153,15 @@ pub(super) async fn step(
     one: &mut Move,
 ) -> Result<Stepped, Stop> {
     if let Some(why) = one.refused.clone() {
+        // A person has mended what was in the way, and made it.
+        if relation_between(status, &one.end, &one.to).is_some() {
+            one.refused = None;
+            return Ok(Stepped::Noted);
+        }
         return take_back(conductor, login, status, one, why).await;
     }
-    if let Some(relation) = relation_between(status, &one.end, &one.from).map(|found| found.id) {
+    let going = one.going.filter(|going| status.relations.iter().any(|found| found.id == *going));
+    if let Some(relation) = relation_between(status, &one.end, &one.from).map(|found| found.id).or(going) {
         return remove(conductor, login, status, one, relation).await;
     }
     if one.to.is_empty() {

@@ -4,6 +4,7 @@
 
 use super::super::context::{Answer, Context, Outcome, wait};
 use super::super::observe;
+use super::super::world::Application;
 use super::moves::{self, Move, Stepped};
 use super::{Conductor, LOOK, Stop, Through, Work, attempt, noted};
 use crate::apps::{App, Health};
@@ -61,8 +62,14 @@ pub async fn plan_routes(context: &mut Context<'_>) -> Result<Option<Answer>, Fa
         }
         Through::Person(reason, next) => Some(wait(reason, next)),
         Through::Cannot(why) => {
-            let next = format!("juju config {} move-routes=false", context.applications.coordinator);
-            Some(wait(format!("before writes stop: routes cannot be moved after the flip: {why}; or {next}"), next))
+            let without = format!("juju config {} move-routes=false", context.applications.coordinator);
+            let again = context.command(&context.request.again(&context.request.action));
+            Some(wait(
+                format!(
+                    "before writes stop: routes cannot be moved after the flip: {why}; or {without} and this action again"
+                ),
+                format!("{without}\n{again}"),
+            ))
         }
     })
 }
@@ -108,8 +115,13 @@ pub async fn take_routes(context: &mut Context<'_>, to: Side) -> Answer {
         Through::Guided => Ok(Outcome::Done(told(context, to))),
         Through::Cannot(why) => {
             let commands = by_hand(context, to);
-            let reason = format!("routes to the {} wait: {why}; by hand: {}", to.name(), commands.join(" and then "));
-            wait(reason, commands.into_iter().next().unwrap_or_default())
+            let reason = format!(
+                "routes to the {} wait: {why}; juju config {} --reset controller-credentials leaves them to you; by hand: {}",
+                to.name(),
+                context.applications.coordinator,
+                commands.join(" and then ")
+            );
+            wait(reason, commands.join("\n"))
         }
     }
 }
@@ -182,22 +194,36 @@ pub(super) async fn go_on(
     let status = conductor.status_now(login).await?;
     let mut routes = routes(context, to).unwrap_or_default();
     let begun = routes.iter().any(Move::is_begun) || routes.iter().all(|one| one.stands(&status));
-    if !begun && let Some(why) = moves::hindrance(context, conductor, login, &status, &routes).await? {
+    // Users are with one side already: it does not wait for the other.
+    let comes: Vec<Move> = routes.iter().filter(|one| is_of(context.side(to), one)).cloned().collect();
+    if !begun && let Some(why) = moves::hindrance(context, conductor, login, &status, &comes).await? {
         return Ok(why);
     }
     while let Some(one) = routes.iter_mut().find(|one| !one.done) {
+        if !is_of(context.side(to), one) && moves::absent(&status, one.application()).is_some() {
+            log::warn!("{} is gone, and its place with it", one.application());
+            one.done = true;
+            context.note(step(to), ROUTES, json!(routes)).await?;
+            continue;
+        }
         match moves::step(conductor, login, &status, one).await? {
             Stepped::Noted => context.note(step(to), ROUTES, json!(routes)).await?,
             Stepped::AtWork(text) => return Ok(Through::AtWork(text)),
             Stepped::Person(why, command) => return Ok(Through::Person(why, command)),
             Stepped::TakenBack(why) => {
-                // Begun anew when it is asked for again.
-                context.note(step(to), ROUTES, Value::Null).await?;
+                // Begun anew when it is asked for again; what was moved before stays known.
+                *one = Move::new(&one.end, &one.from, &one.to);
+                context.note(step(to), ROUTES, json!(routes)).await?;
                 return Err(refused(context, to, &why).into());
             }
         }
     }
     Ok(Through::Done)
+}
+
+/// Whether it is this application that moves.
+fn is_of(application: &Application, one: &Move) -> bool {
+    one.application() == application.name
 }
 
 fn refused(context: &Context<'_>, to: Side, why: &str) -> Failure {

@@ -339,5 +339,11 @@ pub fn charm_folder(repository: &Path, dispatch: &Path, folder: &Path) -> Result
     for name in ["metadata.yaml", "actions.yaml", "config.yaml"] {
         std::fs::copy(repository.join(name), folder.join(name)).with_context(|| format!("cannot copy {name}"))?;
     }
-    copy_program(dispatch, &folder.join("dispatch"))
+    // A link where one can be made: dozens of these folders stay behind, and the program is large.
+    let program = folder.join("dispatch");
+    match std::fs::remove_file(&program) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    std::fs::hard_link(dispatch, &program).or_else(|_| copy_program(dispatch, &program))
 }
