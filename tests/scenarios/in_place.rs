@@ -200,6 +200,8 @@ fn taken_back_before_the_schema_migration_and_never_after_it() {
     rig::status_says(model, UNIT, "run-migration timeout=");
     let instead = "upgrade-in-place accept-outage=true";
     assert!(rig::refused(model, "replicate", &[], instead).message.contains("an upgrade in place is under way"));
+    // A database that is being made for a relation that goes meanwhile fails its hook.
+    model.wait_idle(SOON).unwrap();
     model.remove_relation("coordinator:target-database", "postgresql-new:database").unwrap();
     model.run("kratos/leader", "run-migration", &[("timeout", "120")]).unwrap();
     // The upgrade may be over by now.
