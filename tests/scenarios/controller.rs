@@ -133,9 +133,9 @@ fn cut_off_after_each_request_each_step_is_taken_once() {
     cut_off("controller-after", Fault::CutAfter);
 }
 
-/// `refresh`, asked for again until its outcome is this one and its message says this.
-pub fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
-    let ask = || run(&stage.model, "refresh", &[("channel", "0.4/stable"), ("wait", "5")]);
+/// An action, asked for again until its outcome is this one and its message says this.
+pub fn until(stage: &Played, action: &str, parameters: &[(&str, &str)], outcome: &str, says: &str) -> ActionResult {
+    let ask = || run(&stage.model, action, parameters);
     let mut last = ask();
     for _ in 0..20 {
         if last.result("outcome") == outcome && last.result("message").contains(says) {
@@ -143,7 +143,12 @@ pub fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
         }
         last = ask();
     }
-    panic!("refresh is not {outcome} with {says:?}: {last:?}");
+    panic!("{action} is not {outcome} with {says:?}: {last:?}\n{}", stage.model.unit_log("coordinator/0"));
+}
+
+/// `refresh`, until its outcome is this one and its message says this.
+pub fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
+    until(stage, "refresh", &[("channel", "0.4/stable"), ("wait", "5")], outcome, says)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! controller, where Charmhub is out of reach.
 
 use super::closing::Played;
-use super::controller::{each_once, given, given_by, modest};
+use super::controller::{each_once, given, given_by, modest, until};
 use super::hold;
 use super::in_place;
 use super::models::type_in;
@@ -173,15 +173,7 @@ fn what_is_no_charm_for_the_target_is_refused_before_anything_is_sent() {
 
 /// `refresh` of what was asked for, asked for again until its outcome is this one and its message says this.
 fn refresh(stage: &Played, outcome: &str, says: &str) -> ActionResult {
-    let ask = || run(&stage.model, "refresh", &[("wait", "5")]);
-    let mut last = ask();
-    for _ in 0..20 {
-        if last.result("outcome") == outcome && last.result("message").contains(says) {
-            return last;
-        }
-        last = ask();
-    }
-    panic!("refresh is not {outcome} with {says:?}: {last:?}");
+    until(stage, "refresh", &[("wait", "5")], outcome, says)
 }
 
 #[test]

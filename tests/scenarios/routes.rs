@@ -1,7 +1,7 @@
 //! The source's place at its ingress goes to the target with a flip, where the operator wants it, and comes back.
 
 use super::closing::Played;
-use super::controller::{each_once, given, given_by, migrate, modest};
+use super::controller::{each_once, given, given_by, migrate, modest, until};
 use super::hold;
 use super::models::type_in;
 use super::rig::{self, End, SOON};
@@ -108,15 +108,7 @@ fn the_same_on_juju_3_6_with_replies_lost_and_the_worker_killed() {
 
 /// `cut-over`, asked for again until this is its outcome and its message says this.
 fn cut_over(stage: &Played, outcome: &str, says: &str) -> ActionResult {
-    let ask = || run(&stage.model, "cut-over", &[("wait", "5")]);
-    let mut last = ask();
-    for _ in 0..20 {
-        if last.result("outcome") == outcome && last.result("message").contains(says) {
-            return last;
-        }
-        last = ask();
-    }
-    panic!("cut-over is not {outcome} with {says:?}: {last:?}\n{}", stage.model.unit_log("coordinator/0"));
+    until(stage, "cut-over", &[("wait", "5")], outcome, says)
 }
 
 #[test]

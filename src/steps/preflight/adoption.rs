@@ -8,15 +8,10 @@ use crate::apps::{App, HYDRA, KRATOS};
 use crate::controller::settled::partners;
 use crate::controller::{ApplicationStatus, Error, FullStatus};
 use crate::steps::Credentials;
-use crate::steps::through_controller::{consumers_elsewhere, consumers_of};
+use crate::steps::through_controller::{consumers_elsewhere, consumers_of, move_commands};
 
 /// Where Kratos and Hydra ask for their database.
 const DATABASE: &str = "pg-database";
-
-/// The lines that take one consumer's relation over. The consumer is without an address in between.
-pub fn lines(consumer: &str, from: &str, coordinator: &str, endpoint: &str) -> [String; 2] {
-    [format!("juju remove-relation {consumer} {from}"), format!("juju integrate {consumer} {coordinator}:{endpoint}")]
-}
 
 /// Whether a flip reaches every consumer.
 pub(super) fn consumers(facts: &Facts) -> Judgement {
@@ -38,7 +33,8 @@ pub(super) fn consumers(facts: &Facts) -> Judgement {
         };
         return good(format!("nobody in this model takes the address of {} from itself{unseen}", source.name));
     }
-    let commands: Vec<String> = found.iter().flat_map(|consumer| lines(consumer, &provider, ours, endpoint)).collect();
+    let own = format!("{ours}:{endpoint}");
+    let commands: Vec<String> = found.iter().flat_map(|consumer| move_commands(consumer, &provider, &own)).collect();
     let (mut whom, mut cures) = (Vec::new(), Vec::new());
     if !found.is_empty() {
         whom.push(found.join(", "));
@@ -100,8 +96,9 @@ fn proposed(status: &FullStatus, coordinator: &str) -> Vec<String> {
         lacks(format!("{side}-{}", app.name), format!("{application}:{endpoint}"));
     }
     let provider = format!("{source}:{endpoint}");
+    let own = format!("{coordinator}:{endpoint}");
     for consumer in consumers_of(status, &provider, coordinator) {
-        commands.extend(lines(&consumer, &provider, coordinator, endpoint));
+        commands.extend(move_commands(&consumer, &provider, &own));
     }
     commands
 }

@@ -4,8 +4,9 @@
 use super::super::context::{Answer, Context, Outcome, wait};
 use super::super::world::Application;
 use super::moves::{self, Move, Stepped};
-use super::{Conductor, LOOK, Stop, Through, Work, attempt};
-use crate::controller::{FullStatus, ModelLogin, RelationEndpointStatus, RelationStatus, RemoteApplicationStatus};
+use super::{Conductor, Stop, Through, Work, attempt};
+use crate::controller::settled::partners;
+use crate::controller::{FullStatus, ModelLogin, RemoteApplicationStatus};
 use crate::migration::{Failure, Side, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,15 +25,8 @@ struct Adoption {
 
 /// Consumers that have their address from this application itself, each as `<application>:<endpoint>`.
 pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<String> {
-    let other = |relation: &RelationStatus| {
-        let is_provider = |end: &&RelationEndpointStatus| format!("{}:{}", end.application, end.name) == provider;
-        relation.endpoints.iter().find(is_provider)?;
-        let consumer = relation.endpoints.iter().find(|end| !is_provider(end))?;
-        // From another model it shows as an application that is not in this one.
-        let here = consumer.application != ours && status.applications.contains_key(&consumer.application);
-        here.then(|| format!("{}:{}", consumer.application, consumer.name))
-    };
-    let mut found: Vec<String> = status.relations.iter().filter_map(other).collect();
+    let mut found = partners(status, provider);
+    found.retain(|end| is_here(status, end) && application(end) != ours);
     found.sort();
     found
 }
@@ -40,13 +34,16 @@ pub fn consumers_of(status: &FullStatus, provider: &str, ours: &str) -> Vec<Stri
 /// How many take their address from this application itself and live in other models: they show as applications that are
 /// not in this one, and only there they can be moved.
 pub fn consumers_elsewhere(status: &FullStatus, provider: &str) -> usize {
-    let is_provider = |end: &RelationEndpointStatus| format!("{}:{}", end.application, end.name) == provider;
-    let is_here = |end: &RelationEndpointStatus| status.applications.contains_key(&end.application);
-    let crosses = |relation: &&RelationStatus| {
-        relation.endpoints.iter().any(|end| is_provider(end) && is_here(end))
-            && relation.endpoints.iter().any(|end| !is_provider(end) && !is_here(end))
-    };
-    status.relations.iter().filter(crosses).count()
+    let crosses = |end: &&String| is_here(status, provider) && !is_here(status, end);
+    partners(status, provider).iter().filter(crosses).count()
+}
+
+fn application(end: &str) -> &str {
+    end.split(':').next().unwrap_or_default()
+}
+
+fn is_here(status: &FullStatus, end: &str) -> bool {
+    status.applications.contains_key(application(end))
 }
 
 /// Moves the consumers; answers as a step does.
@@ -57,18 +54,17 @@ pub async fn adopt(context: &mut Context<'_>) -> Answer {
     let back = context.request.undo;
     match attempt(context, Work::Adopt { back }).await? {
         Through::Done => Ok(Outcome::Done(Value::Null)),
-        Through::AtWork(text) => {
-            context.progress.say(text);
-            Ok(Outcome::Again(LOOK))
-        }
-        Through::Person(reason, next) => wait(reason, next),
         Through::Guided => Err(cannot(context, "controller-credentials are not set", "move them by hand")),
-        Through::Cannot(why) => match between(context.state) {
+        through => match (through.answer(context), between(context.state)) {
+            (Ok(answer), _) => answer,
             // Nobody else knows of one that has no relation.
-            Some(Between { consumer, to, .. }) => {
+            (Err(why), Some(Between { consumer, to, .. })) => {
+                let why = why.unwrap_or_default();
                 wait(format!("{consumer} is between two relations: {why}"), format!("juju integrate {consumer} {to}"))
             }
-            None => Err(cannot(context, why, "mend that and run it again, or move them by hand")),
+            (Err(why), None) => {
+                Err(cannot(context, why.unwrap_or_default(), "mend that and run it again, or move them by hand"))
+            }
         },
     }
 }
@@ -236,7 +232,7 @@ fn nameless(context: &Context<'_>, side: Side) -> Through {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::{ApplicationStatus, RelationEndpointStatus};
+    use crate::controller::{ApplicationStatus, RelationEndpointStatus, RelationStatus};
 
     #[test]
     fn consumers_are_those_of_this_model_that_are_not_us() {

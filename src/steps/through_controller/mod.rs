@@ -20,6 +20,7 @@ pub use adopt::{Between, adopt, between, consumers_elsewhere, consumers_of, move
 pub use asked::{charm_before, is_asked, is_asked_local};
 pub use back_up::{BackUp, BackUpKind, Ended, name as back_up_name};
 pub use conductor::Conductor;
+pub use moves::move_commands;
 pub use routes::{exchange_commands, plan_routes, routes_by_hand, take_routes};
 pub use wake::restore;
 

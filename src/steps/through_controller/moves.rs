@@ -71,6 +71,11 @@ impl Move {
     }
 }
 
+/// What gives one end another partner, to be typed; each is `<application>:<endpoint>`. It has none in between.
+pub fn move_commands(end: &str, from: &str, to: &str) -> Vec<String> {
+    Move::new(end, from, to).commands()
+}
+
 /// What became of a move.
 pub(super) enum Stepped {
     /// It changed: nothing is sent before that is journalled.

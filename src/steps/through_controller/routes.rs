@@ -6,7 +6,7 @@ use super::super::context::{Answer, Context, Outcome, wait};
 use super::super::observe;
 use super::super::world::Application;
 use super::moves::{self, Move, Stepped};
-use super::{Conductor, LOOK, Stop, Through, Work, attempt, noted};
+use super::{Conductor, Stop, Through, Work, attempt, noted};
 use crate::apps::{App, Health};
 use crate::controller::settled::partners;
 use crate::controller::{FullStatus, ModelLogin};
@@ -54,21 +54,17 @@ pub async fn plan_routes(context: &mut Context<'_>) -> Result<Option<Answer>, Fa
     if !context.settings().move_routes {
         return Ok(None);
     }
-    Ok(match attempt(context, Work::PlanRoutes).await? {
-        Through::Guided | Through::Done => None,
-        Through::AtWork(text) => {
-            context.progress.say(text);
-            Some(Ok(Outcome::Again(LOOK)))
-        }
-        Through::Person(reason, next) => Some(wait(reason, next)),
-        Through::Cannot(why) => {
+    Ok(match attempt(context, Work::PlanRoutes).await?.answer(context) {
+        Ok(answer) => Some(answer),
+        Err(None) => None,
+        Err(Some(why)) => {
             let without = format!("juju config {} move-routes=false", context.applications.coordinator);
             let again = context.command(&context.request.again(&context.request.action));
             Some(wait(
                 format!(
                     "before writes stop: routes cannot be moved after the flip: {why}; or {without} and this action again"
                 ),
-                format!("{without}\n{again}"),
+                [without, again].join("\n"),
             ))
         }
     })
@@ -107,13 +103,12 @@ pub async fn take_routes(context: &mut Context<'_>, to: Side) -> Answer {
     }
     match attempt(context, Work::Routes { to }).await? {
         Through::Done => serves(context, to).await,
-        Through::AtWork(text) => {
-            context.progress.say(text);
-            Ok(Outcome::Again(LOOK))
-        }
-        Through::Person(reason, next) => wait(reason, next),
         Through::Guided => Ok(Outcome::Done(told(context, to))),
-        Through::Cannot(why) => {
+        through => {
+            let why = match through.answer(context) {
+                Ok(answer) => return answer,
+                Err(why) => why.unwrap_or_default(),
+            };
             let commands = by_hand(context, to);
             let reason = format!(
                 "routes to the {} wait: {why}; juju config {} --reset controller-credentials leaves them to you; by hand: {}",
